@@ -1,0 +1,9 @@
+//! Floor 0: values without opinions. No clock, thread, socket or log is known here.
+
+pub mod fault;
+pub mod finding;
+pub mod id;
+pub mod limits;
+pub mod ring;
+pub mod text;
+pub mod time;

@@ -1,0 +1,5 @@
+//! The only `unsafe` and the only system calls beyond std. One family of calls per file; nothing here decides.
+
+pub mod clock;
+pub mod thread;
+pub mod wake;
