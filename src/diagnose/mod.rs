@@ -1,1 +1,42 @@
-//! (being built)
+//! Floor 2: what a fault means for the server that has it.
+
+use crate::base::fault::FaultKind;
+
+/// Who can end a fault, and so what happens next.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Class {
+    /// Only a person can: no retries, the server is parked until the entry changes or someone asks.
+    Human,
+    /// The server itself: counted in its tally, tried again with backoff.
+    Server,
+    /// The host or an engine: not counted, tried again when the host has had time.
+    Host,
+    /// Nobody is to blame: it was asked for, or it ends one call only.
+    Nobody,
+}
+
+pub fn class(kind: FaultKind) -> Class {
+    match kind {
+        FaultKind::BadConfig
+        | FaultKind::NotSupported
+        | FaultKind::NotFound
+        | FaultKind::NotExecutable
+        | FaultKind::BadWorkingDir => Class::Human,
+        FaultKind::SpawnFailed
+        | FaultKind::Exited
+        | FaultKind::Signaled
+        | FaultKind::StdoutClosed
+        | FaultKind::ConnectTimeout
+        | FaultKind::HandshakeFailed
+        | FaultKind::Protocol
+        | FaultKind::Deaf => Class::Server,
+        FaultKind::HostResources | FaultKind::EngineAway | FaultKind::Internal => Class::Host,
+        FaultKind::CallTimeout
+        | FaultKind::Cancelled
+        | FaultKind::Stopped
+        | FaultKind::Busy
+        | FaultKind::TooLarge
+        | FaultKind::NotReady
+        | FaultKind::Unknown => Class::Nobody,
+    }
+}

@@ -1,5 +1,7 @@
 //! The only `unsafe` and the only system calls beyond std. One family of calls per file; nothing here decides.
 
 pub mod clock;
+pub mod pidfd;
+pub mod procfs;
 pub mod thread;
 pub mod wake;

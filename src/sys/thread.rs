@@ -1,5 +1,4 @@
 //! Threads: named, with a small stack, and never silently dead.
-#![expect(clippy::disallowed_methods, reason = "this file is the one place that spawns threads")]
 
 use std::any::Any;
 use std::io;

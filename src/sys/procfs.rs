@@ -1,0 +1,98 @@
+//! What /proc says of processes. Nothing here is cached: a pid is only as good as its start time.
+
+use std::fs;
+use std::io;
+
+/// One process, as `/proc/PID/stat` showed it at one moment.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Process {
+    pub pid: u32,
+    pub ppid: u32,
+    pub pgid: u32,
+    pub sid: u32,
+    /// Clock ticks since boot; with `pid` and the boot id it names one process for ever.
+    pub start: u64,
+    /// `R`, `S`, `Z` …
+    pub state: char,
+    /// The kernel's short name, at most 15 bytes.
+    pub comm: String,
+}
+
+impl Process {
+    pub fn is_zombie(&self) -> bool {
+        matches!(self.state, 'Z' | 'X')
+    }
+}
+
+/// `None` if there is no such process (any more).
+pub fn process(pid: u32) -> Option<Process> {
+    parse_stat(&fs::read_to_string(format!("/proc/{pid}/stat")).ok()?)
+}
+
+/// Every process that we can see, in order of pid.
+pub fn all() -> Vec<Process> {
+    let Ok(entries) = fs::read_dir("/proc") else { return Vec::new() };
+    let pids = entries.flatten().filter_map(|entry| entry.file_name().to_str()?.parse::<u32>().ok());
+    let mut all: Vec<Process> = pids.filter_map(process).collect();
+    all.sort_by_key(|process| process.pid);
+    all
+}
+
+/// The value of `name` in the environment that the process was executed with; `None` also if it may not be read.
+pub fn environ(pid: u32) -> Vec<(String, String)> {
+    let Ok(block) = fs::read(format!("/proc/{pid}/environ")) else { return Vec::new() };
+    let entries = block.split(|byte| *byte == 0).filter_map(|entry| {
+        let text = String::from_utf8_lossy(entry);
+        let (name, value) = text.split_once('=')?;
+        Some((name.to_owned(), value.to_owned()))
+    });
+    entries.collect()
+}
+
+/// The command line, arguments joined by spaces; empty for kernel threads and zombies.
+pub fn command_line(pid: u32) -> String {
+    let bytes = fs::read(format!("/proc/{pid}/cmdline")).unwrap_or_default();
+    String::from_utf8_lossy(&bytes).trim_end_matches('\0').replace('\0', " ")
+}
+
+/// The kernel's random id of this boot.
+pub fn boot_id() -> io::Result<String> {
+    Ok(fs::read_to_string("/proc/sys/kernel/random/boot_id")?.trim().to_owned())
+}
+
+fn parse_stat(line: &str) -> Option<Process> {
+    // The name is in parentheses and may itself hold spaces and parentheses: cut at the last one.
+    let (pid, rest) = line.split_once(" (")?;
+    let (comm, rest) = rest.rsplit_once(") ")?;
+    let fields: Vec<&str> = rest.split(' ').collect();
+    Some(Process {
+        pid: pid.parse().ok()?,
+        ppid: fields.get(1)?.parse().ok()?,
+        pgid: fields.get(2)?.parse().ok()?,
+        sid: fields.get(3)?.parse().ok()?,
+        start: fields.get(19)?.parse().ok()?,
+        state: fields.first()?.chars().next()?,
+        comm: comm.to_owned(),
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn stat_with_a_hostile_name() {
+        let tail = "S 1 42 43 0 -1 4194560 0 0 0 0 0 0 0 0 20 0 1 0 9876 0 0";
+        let found = parse_stat(&format!("44 (a) (b c) {tail}")).unwrap();
+        assert_eq!((found.pid, found.ppid, found.pgid, found.sid, found.start), (44, 1, 42, 43, 9876));
+        assert_eq!((found.comm.as_str(), found.state), ("a) (b c", 'S'));
+    }
+
+    #[test]
+    fn ourselves() {
+        let me = process(std::process::id()).unwrap();
+        assert!(all().contains(&process(me.pid).unwrap()) || !all().is_empty());
+        assert!(!me.is_zombie());
+        assert_eq!(boot_id().unwrap().len(), 36);
+    }
+}
