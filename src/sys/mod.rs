@@ -1,7 +1,9 @@
 //! The only `unsafe` and the only system calls beyond std. One family of calls per file; nothing here decides.
 
 pub mod clock;
+pub mod logfile;
 pub mod pidfd;
 pub mod procfs;
+pub mod spawn;
 pub mod thread;
 pub mod wake;
