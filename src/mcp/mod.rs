@@ -1,1 +1,3 @@
-//! (being built)
+//! Floor 1: the Model Context Protocol without I/O.
+
+pub mod calls;
