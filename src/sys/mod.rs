@@ -4,4 +4,6 @@ pub mod clock;
 pub mod pidfd;
 pub mod procfs;
 pub mod thread;
+pub mod tty;
+pub mod unix_socket;
 pub mod wake;
