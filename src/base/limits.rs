@@ -22,6 +22,9 @@ pub const CONNECTIONS_MAX: usize = 512;
 /// Connections of the control socket.
 pub const CONTROL_CONNECTIONS_MAX: usize = 64;
 
+/// One reply on the control socket, for the CLI: the largest tool result and some room; a longer one is refused.
+pub const CONTROL_REPLY_BYTES_MAX: usize = LINE_BYTES_MAX + (1 << 20);
+
 /// Idle event streams in the hub; one more is answered 503.
 pub const STREAMS_MAX: usize = 4096;
 

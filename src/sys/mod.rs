@@ -6,4 +6,6 @@ pub mod pidfd;
 pub mod procfs;
 pub mod spawn;
 pub mod thread;
+pub mod tty;
+pub mod unix_socket;
 pub mod wake;
