@@ -1,1 +1,4 @@
-//! (being built)
+//! Floor 4: what people and tools see of the daemon. It reads snapshots and sends commands; it decides nothing.
+
+pub mod rest;
+pub mod status;

@@ -233,6 +233,14 @@ impl OpenCall {
         self.link.abandon(self.id);
     }
 
+    /// The caller's own patience is over: the server is told.
+    pub fn give_up(mut self) {
+        self.done = true;
+        if self.link.abandon(self.id) {
+            self.link.tell_cancelled(self.id, Some("\"the caller's patience is over\""));
+        }
+    }
+
     fn timed_out(&self) -> Fault {
         let patience = text::span(self.patience);
         let message = format!("server `{}` did not answer within {patience}", self.server.name);

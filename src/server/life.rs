@@ -15,7 +15,10 @@ use crate::base::limits::{LINE_BYTES_MAX, STDERR_LINE_BYTES_MAX, STDERR_LINES_MA
 use crate::base::ring::Ring;
 use crate::base::text;
 use crate::base::time::Time;
-use crate::reaper::clear::{self, Traces};
+use crate::reaper::clear::{self, LifeEnd};
+use crate::reaper::keeper::Keeper;
+use crate::reaper::ledger::Leader;
+use crate::reaper::mark::Mark;
 use crate::sys::spawn::{self, Child, Exit, Program};
 use crate::sys::{clock, thread};
 use nix::errno::Errno;
@@ -44,6 +47,7 @@ pub struct Birth {
     /// The program, or why it could not be worked out (a missing variable).
     pub program: Result<Program, Fault>,
     pub orders: Orders,
+    pub keeper: Arc<Keeper>,
 }
 
 /// Starts the life's thread, which reports to the supervisor through the server's inbox.
@@ -54,13 +58,14 @@ pub fn begin(birth: Birth) -> io::Result<()> {
 }
 
 fn run(birth: Birth) {
-    let Birth { life, server, program, orders } = birth;
+    let Birth { life, server, program, orders, keeper } = birth;
     let (child, stdin) = match program.and_then(|program| spawn::spawn(&program)) {
         Ok(born) => born,
         Err(fault) => return server.tell(Report::Event(Event::SpawnFailed(life, fault.kind), Some(fault))),
     };
     server.tell(Report::Spawned(life, child.pid));
-    let traces = Traces::of(&child, &server.slug, life);
+    let traces = Traces::of(&child, &stdin, &server, keeper.mark(&server.slug, life));
+    keeper.born(traces.leader());
     let link = Arc::new(Link::new(life, stdin, orders.wake().clone()));
     // A bug in what follows must end this life and nothing else, and must not leave its processes.
     let lived = catch_unwind(AssertUnwindSafe(|| Body::new(&server, &child, &link, orders.clone()).live()));
@@ -73,12 +78,39 @@ fn run(birth: Birth) {
         server.tell(Report::Event(Event::Exited(life, fault.kind), Some(fault)));
     }
     clear(&server, &child, &traces);
+    keeper.gone(child.pid, child.start);
     server.tell(Report::Event(Event::Gone(life), None));
+}
+
+/// By what the processes of this life are known when it is over.
+struct Traces {
+    pid: u32,
+    start: u64,
+    server: String,
+    mark: Mark,
+    /// Inodes of its pipes.
+    pipes: Vec<u64>,
+}
+
+impl Traces {
+    fn of(child: &Child, stdin: &OwnedFd, server: &Server, mark: Mark) -> Traces {
+        let inode = |fd: &OwnedFd| nix::sys::stat::fstat(fd).ok().map(|stat| stat.st_ino);
+        let pipes = [stdin, &child.stdout, &child.stderr].into_iter().filter_map(inode).collect();
+        Traces { pid: child.pid, start: child.start, server: server.slug.to_string(), mark, pipes }
+    }
+
+    fn leader(&self) -> Leader {
+        let server = self.server.clone();
+        Leader { pid: self.pid, start: self.start, pgid: self.pid, server, pipes: self.pipes.clone() }
+    }
 }
 
 /// Ends whatever the life left, then reaps the leader.
 fn clear(server: &Server, child: &Child, traces: &Traces) {
-    let cleared = clear::clear_life(traces);
+    let leader = (traces.pid, traces.start);
+    let known = |pid| spawn::is_ours(pid);
+    let end = LifeEnd { leader, mark: &traces.mark, pipes: &traces.pipes, known: &known };
+    let cleared = clear::clear_life(&end);
     for process in &cleared.ended {
         if process.pid != child.pid {
             log::info!("{}: ended {} ({}), which it had left behind", server.name, process.comm, process.pid);

@@ -14,6 +14,7 @@ use crate::base::id::{Life, ServerName};
 use crate::base::limits::INBOX_MESSAGES_MAX;
 use crate::base::text;
 use crate::base::time::{Time, Wall};
+use crate::reaper::keeper::Keeper;
 use crate::sys::logfile::LogFile;
 use crate::sys::spawn::Program;
 use crate::sys::{clock, thread};
@@ -40,6 +41,8 @@ pub struct Charge {
     pub call_patience: std::time::Duration,
     pub plan: Box<Plan>,
     pub log: Option<LogFile>,
+    /// Where lives are written down, so that they can be found whatever dies.
+    pub keeper: Arc<Keeper>,
 }
 
 /// Starts the supervisor of one server; it does nothing until it hears `Event::Want(true)`.
@@ -52,18 +55,20 @@ pub fn start(
     let machine = machine::Server::new(false, false, clock::now());
     let first = first_status(&charge, &machine);
     let server = Arc::new(Server::new(first, charge.call_patience, charge.log, board, sender));
+    let tape = Tape::new(&machine);
     let name = format!("sup:{}", server.slug);
     let supervisor = Supervisor {
         server: server.clone(),
         machine,
         policy: charge.policy,
         plan: charge.plan,
+        keeper: charge.keeper,
         gate: Box::new(gate),
         orders: None,
         pid: None,
         last_error: None,
         last_success: None,
-        tape: Tape::new(),
+        tape,
         retired: false,
     };
     let handle = thread::spawn_vital(&name, move || supervisor.run(&inbox))?;
@@ -75,6 +80,7 @@ struct Supervisor {
     machine: machine::Server,
     policy: Policy,
     plan: Box<Plan>,
+    keeper: Arc<Keeper>,
     gate: Box<dyn Fn(GateRequest) + Send>,
     /// The mailbox of the current life.
     orders: Option<(Life, Orders)>,
@@ -140,7 +146,7 @@ impl Supervisor {
         let mut actions = Vec::new();
         let dice = fastrand::f64();
         self.machine = machine::step(self.machine.clone(), event, now, &self.policy, dice, &mut actions);
-        self.tape.record(now, event, &self.machine);
+        self.tape.record(event, now, &self.policy, dice, &self.machine);
         let after = (self.machine.state(), self.machine.phase());
         if matches!(event, Event::Discovered(_) | Event::ProbeOk(_)) && after.0 == "ready" {
             self.last_success = Some(clock::wall());
@@ -213,7 +219,8 @@ impl Supervisor {
     fn launch(&mut self, life: Life) {
         let begun = Orders::new().and_then(|orders| {
             self.orders = Some((life, orders.clone()));
-            life::begin(Birth { life, server: self.server.clone(), program: (self.plan)(life), orders })
+            let (server, keeper) = (self.server.clone(), self.keeper.clone());
+            life::begin(Birth { life, server, program: (self.plan)(life), orders, keeper })
         });
         if let Err(error) = begun {
             let fault = Fault::new(FaultKind::HostResources, format!("start a thread for {}: {error}", self.server.name))
@@ -243,7 +250,7 @@ impl Supervisor {
         match state {
             "parked" | "auto_disabled" => {
                 log::error!("{name}: {line}");
-                log::debug!("{name}: the last events of its machine:\n{}", self.tape);
+                log::debug!("{name}: the last events of its machine:\n{}", self.tape.print(&self.policy));
             }
             "backoff" | "waiting" => log::warn!("{name}: {line}"),
             "ready" | "disabled" | "sleeping" => log::info!("{name}: {line}"),

@@ -3,7 +3,7 @@
 use crate::sys::clock;
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, Write};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 #[derive(Debug)]
 pub struct LogFile {
@@ -41,4 +41,14 @@ impl LogFile {
         self.bytes += line.len() as u64;
         file.write_all(line)
     }
+}
+
+/// The last `lines` lines of a log and the one rotated before it, oldest first; empty if there is none.
+pub fn tail(path: &Path, lines: usize) -> Vec<String> {
+    let read = |path: &Path| fs::read(path).unwrap_or_default();
+    let mut text = read(&path.with_extension("log.1"));
+    text.extend(read(path));
+    let text = String::from_utf8_lossy(&text);
+    let all: Vec<&str> = text.lines().collect();
+    all[all.len().saturating_sub(lines)..].iter().map(|line| (*line).to_owned()).collect()
 }

@@ -1,0 +1,59 @@
+//! The whole picture as one object: `GET /api/v1/status`, and what `mcpvisor status` shows.
+
+use crate::base::finding::Finding;
+use crate::server::registry::Registry;
+use crate::server::status::Status;
+use crate::sys::clock;
+use serde::Serialize;
+use std::sync::Arc;
+
+/// What does not change while the daemon runs.
+#[derive(Clone, Debug)]
+pub struct About {
+    /// `HOST:PORT` of the endpoint, as bound.
+    pub listen: String,
+    /// The config file; `None` for the built-in demo.
+    pub config_path: Option<String>,
+    pub findings: Vec<Finding>,
+}
+
+#[derive(Serialize)]
+struct Picture<'a> {
+    version: &'static str,
+    pid: u32,
+    seq: u64,
+    uptime_ms: u64,
+    listen: &'a str,
+    config: ConfigPicture<'a>,
+    engines: [(); 0],
+    servers: Vec<Status>,
+}
+
+#[derive(Serialize)]
+struct ConfigPicture<'a> {
+    path: Option<&'a str>,
+    loads: u64,
+    findings: &'a [Finding],
+}
+
+/// The object as JSON text. The sequence number is taken first: everything up to it is in the picture.
+pub fn picture(about: &About, servers: &Registry, seq: u64) -> String {
+    let picture = Picture {
+        version: env!("CARGO_PKG_VERSION"),
+        pid: std::process::id(),
+        seq,
+        uptime_ms: clock::now().as_ms(),
+        listen: &about.listen,
+        config: ConfigPicture { path: about.config_path.as_deref(), loads: 1, findings: &about.findings },
+        engines: [],
+        servers: servers.all().iter().map(|server| row(server)).collect(),
+    };
+    serde_json::to_string(&picture).expect("plain data serialises")
+}
+
+/// One server as it is now.
+pub fn row(server: &Arc<crate::server::handle::Server>) -> Status {
+    let mut row = (*server.status()).clone();
+    row.calls = server.link().map_or(0, |link| link.waiting());
+    row
+}

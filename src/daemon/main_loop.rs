@@ -1,0 +1,187 @@
+//! What `main` does while the daemon runs: it owns the start gate, hears signals, and orders the shutdown.
+
+use super::serve::Running;
+use crate::base::id::{Life, ServerName};
+use crate::base::text;
+use crate::base::time::Time;
+use crate::server::gate::Gate;
+use crate::server::handle::Report;
+use crate::server::machine::Event;
+use crate::server::supervisor::GateRequest;
+use crate::sys::{clock, thread};
+use crossbeam_channel::{Receiver, RecvTimeoutError, bounded, select};
+use std::convert::Infallible;
+use std::time::Duration;
+
+/// Everything that `main` may hear.
+#[derive(Debug)]
+pub enum News {
+    Gate(GateRequest),
+    /// SIGTERM or SIGINT.
+    Terminate,
+    /// A child that may be nobody's has ended.
+    Child,
+    /// The servers' lists changed.
+    Lists,
+    /// The guardian is dead: nothing would end our servers if we died too.
+    GuardianDied,
+}
+
+/// Changes of the lists within this span make one announcement.
+const LISTS_QUIET: Duration = Duration::from_millis(50);
+
+/// A stranger's zombie is reaped when it is seen a second time this much later.
+const STRANGERS_AFTER: Duration = Duration::from_secs(1);
+
+/// Patience once the guardian is dead: for calls, and from SIGTERM to SIGKILL.
+const SHORT_DRAIN: Duration = Duration::from_millis(300);
+
+/// How the daemon ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Ended {
+    /// Everything was stopped within the budget.
+    InOrder,
+    /// The budget was spent; the guardian finishes.
+    OutOfTime,
+}
+
+pub struct MainLoop {
+    gate: Gate,
+    lives: u64,
+    announce_at: Option<Time>,
+    reap_at: Option<Time>,
+}
+
+impl MainLoop {
+    pub fn new(starts_max: usize) -> MainLoop {
+        MainLoop { gate: Gate::new(starts_max), lives: 0, announce_at: None, reap_at: None }
+    }
+
+    /// Runs until a signal or the guardian's death, then shuts down.
+    pub fn run(mut self, inbox: &Receiver<News>, running: &Running) -> Ended {
+        let short = loop {
+            match self.next(inbox) {
+                Some(News::Terminate) => break false,
+                Some(News::GuardianDied) => {
+                    log::error!("the guardian is dead: shutting down, so that no server can be left alone");
+                    break true;
+                }
+                Some(news) => self.take(news, running),
+                None => self.due(running),
+            }
+        };
+        self.shut_down(inbox, running, short)
+    }
+
+    fn next(&self, inbox: &Receiver<News>) -> Option<News> {
+        let news = match self.next_deadline() {
+            None => inbox.recv().map_err(|_| RecvTimeoutError::Disconnected),
+            Some(at) => inbox.recv_deadline(clock::instant(at)),
+        };
+        match news {
+            Ok(news) => Some(news),
+            Err(RecvTimeoutError::Timeout) => None,
+            // Nobody can speak to us any more; that is not a state to go on in.
+            Err(RecvTimeoutError::Disconnected) => Some(News::Terminate),
+        }
+    }
+
+    fn next_deadline(&self) -> Option<Time> {
+        [self.gate.next_deadline(), self.announce_at, self.reap_at].into_iter().flatten().min()
+    }
+
+    fn take(&mut self, news: News, running: &Running) {
+        let now = clock::now();
+        match news {
+            News::Gate(GateRequest::Ask(name)) => {
+                let admitted = self.gate.ask(name, now);
+                self.admit(&admitted, running);
+            }
+            News::Gate(GateRequest::Leave(name)) => {
+                let admitted = self.gate.leave(&name, now);
+                self.admit(&admitted, running);
+            }
+            News::Lists => self.announce_at = self.announce_at.or(Some(now + LISTS_QUIET)),
+            News::Child => self.reap_at = self.reap_at.or(Some(now + STRANGERS_AFTER)),
+            News::Terminate | News::GuardianDied => (),
+        }
+    }
+
+    fn due(&mut self, running: &Running) {
+        let now = clock::now();
+        let admitted = self.gate.due(now);
+        self.admit(&admitted, running);
+        if self.announce_at.is_some_and(|at| at <= now) {
+            self.announce_at = None;
+            running.front.announce_lists();
+        }
+        if self.reap_at.is_some_and(|at| at <= now) {
+            let again = running.strangers.reap();
+            self.reap_at = again.then(|| now + STRANGERS_AFTER);
+        }
+    }
+
+    fn admit(&mut self, names: &[ServerName], running: &Running) {
+        for name in names {
+            if let Some(server) = running.servers.find(name.as_str()) {
+                self.lives += 1;
+                server.tell(Report::Event(Event::Admitted(Life(self.lives)), None));
+            }
+        }
+    }
+
+    /// In order: no new connection; calls in flight may end; every server is stopped; then the control socket. A
+    /// second signal skips the waiting for calls.
+    fn shut_down(&mut self, inbox: &Receiver<News>, running: &Running, short: bool) -> Ended {
+        let begun = clock::now();
+        let drain = if short { SHORT_DRAIN } else { running.budget.drain };
+        log::info!("shutting down: calls in flight have {} to end", text::span(drain));
+        let (http, (alive, drained)) = (running.http.clone(), bounded::<Infallible>(0));
+        let begun_drain = thread::spawn("drain", move || {
+            let _alive = alive;
+            http.drain(drain);
+        });
+        // Without a thread to drain in, the servers are stopped at once; their calls are answered by that.
+        if begun_drain.is_ok() {
+            self.until_closed(&drained, begun + drain + Duration::from_secs(1), inbox, running);
+        }
+        let servers = running.servers.all();
+        let lively = servers.iter().filter(|server| server.status().life.is_some());
+        let stopped: Vec<&str> = lively.map(|server| server.name.as_str()).collect();
+        servers.iter().for_each(|server| server.tell(Report::Retire));
+        let deadline = clock::now() + running.budget.stop;
+        // More signals change nothing here: every server is on its ladder, which ends in SIGKILL.
+        let mut over = false;
+        while !over && clock::now() < deadline {
+            over = self.until_closed(&running.supervisors, deadline, inbox, running);
+        }
+        let took = text::span(clock::now().since(begun));
+        match (over, stopped.is_empty()) {
+            (true, true) => log::info!("nothing was running; shut down in {took}"),
+            (true, false) => log::info!("stopped {} in {took}", stopped.join(", ")),
+            (false, _) => log::error!("some servers did not end within {took}; the guardian ends them"),
+        }
+        if over { Ended::InOrder } else { Ended::OutOfTime }
+    }
+
+    /// Goes on serving the gate until whoever holds the other end of `closed` is gone: `true`; or until the
+    /// deadline, or a signal: `false`.
+    fn until_closed(
+        &mut self,
+        closed: &Receiver<Infallible>,
+        deadline: Time,
+        inbox: &Receiver<News>,
+        running: &Running,
+    ) -> bool {
+        loop {
+            select! {
+                recv(closed) -> _ => return true,
+                recv(inbox) -> news => match news {
+                    Ok(News::Terminate) | Err(_) => return false,
+                    Ok(news) => self.take(news, running),
+                },
+                default(deadline.since(clock::now())) => return false,
+            }
+        }
+    }
+}

@@ -1,0 +1,335 @@
+//! From a config to a running daemon, in the order that a start needs: servers first, because they take longest.
+
+use super::main_loop::{Ended, MainLoop, News};
+use super::setup::Setup;
+use super::{banner, launch, listen};
+use crate::api::rest::{self, Api};
+use crate::api::status::About;
+use crate::base::fault::{Fault, FaultKind};
+use crate::base::limits::SERVER_LOG_BYTES_MAX;
+use crate::config::{Config, ServerConfig};
+use crate::gateway::access::Access;
+use crate::gateway::call::Router;
+use crate::gateway::catalogue::Cache;
+use crate::gateway::front::{self, Front};
+use crate::gateway::http::{Exchange, Handler, HttpServer, Listener, Peer, Request, Settings};
+use crate::gateway::hub::Hub;
+use crate::gateway::sessions::{Mount, Sessions};
+use crate::reaper::instance::Instance;
+use crate::reaper::keeper::Keeper;
+use crate::reaper::ledger::Ledger;
+use crate::reaper::link::{Line, Link};
+use crate::reaper::strangers::Strangers;
+use crate::reaper::sweep::Survey;
+use crate::server::board::Board;
+use crate::server::handle::Report;
+use crate::server::machine::Event;
+use crate::server::registry::Registry;
+use crate::server::supervisor::{self, Charge};
+use crate::sys::logfile::LogFile;
+use crate::sys::{clock, thread};
+use crossbeam_channel::{Receiver, Sender, bounded, unbounded};
+use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+use signal_hook::consts::{SIGCHLD, SIGHUP, SIGINT, SIGTERM};
+use std::convert::Infallible;
+use std::fs;
+use std::net::TcpListener;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
+
+/// How a `serve` ended that could start at all.
+pub type Outcome = Result<Ended, (Fault, u8)>;
+
+/// Exit codes of a start that failed; DESIGN's list.
+const FAILED: u8 = 1;
+const BAD_CONFIG: u8 = 4;
+
+/// What the parts of a running daemon share with `main`.
+pub struct Running {
+    pub servers: Arc<Registry>,
+    pub front: Arc<Front>,
+    pub http: Arc<HttpServer>,
+    pub strangers: Strangers,
+    pub budget: Budget,
+    /// Closed once the last supervisor's thread is over.
+    pub supervisors: Receiver<Infallible>,
+}
+
+/// How long an orderly shutdown may take, by its steps.
+#[derive(Clone, Copy, Debug)]
+pub struct Budget {
+    /// For calls in flight.
+    pub drain: Duration,
+    /// For the slowest server's ladder and the clearing after it.
+    pub stop: Duration,
+}
+
+impl Budget {
+    fn of(config: &Config) -> Budget {
+        let slowest = config.servers.iter().map(|entry| config.stop_grace(entry)).max().unwrap_or_default();
+        let stop = slowest + config.cleanup.verify_timeout + Duration::from_secs(2);
+        let drain = config.shutdown.drain;
+        match config.shutdown.total {
+            // A total that is shorter than its steps takes from the calls first.
+            Some(total) => Budget { drain: drain.min(total.saturating_sub(stop)), stop: stop.min(total) },
+            None => Budget { drain, stop },
+        }
+    }
+
+    fn total(self) -> Duration {
+        self.drain + self.stop + Duration::from_secs(2)
+    }
+}
+
+/// The whole life of the daemon: returns when it has shut down.
+pub fn run(setup: &Setup, mut guardian: Option<Link>) -> Outcome {
+    let failed = |fault| (fault, FAILED);
+    let instance = match &mut guardian {
+        Some(link) => link.instance(&setup.state_dir),
+        None => Instance::open(&setup.state_dir),
+    };
+    let instance = instance.map_err(|error| (error.fault(), error.exit_code()))?;
+    let access = access(&setup.config).map_err(|fault| (fault, BAD_CONFIG))?;
+    let address = listen::address(&setup.config.listen).map_err(|fault| (fault, BAD_CONFIG))?;
+    access.may_bind(address).map_err(|fault| (fault, BAD_CONFIG))?;
+    let endpoint = listen::endpoint(address).map_err(failed)?;
+    let bound = endpoint.local_addr().map_or(setup.config.listen.clone(), |address| address.to_string());
+    let (control, _socket) = listen::control(&instance.dir, &instance.id).map_err(|error| {
+        let message = format!("open the control socket in {}: {error}", instance.dir.display());
+        failed(Fault::new(FaultKind::HostResources, message))
+    })?;
+
+    let (news, inbox) = unbounded();
+    let cgroup = guardian.as_ref().and_then(|link| link.cgroup.clone());
+    let (keeper, survey) = keeper(&instance, guardian, cgroup.as_deref());
+    let board = Board::default();
+    let (servers, supervisors) = servers(&setup.config, &instance.dir, &keeper, &board, &news).map_err(failed)?;
+    let lists = news.clone();
+    board.on_lists(move || tell(&lists, News::Lists));
+    let budget = Budget::of(&setup.config);
+    keeper.tell(Line::Budget { ms: budget.total().as_millis() as u64 });
+
+    let about = About {
+        listen: bound.clone(),
+        config_path: setup.path.as_ref().map(|path| path.display().to_string()),
+        findings: setup.findings.clone(),
+    };
+    let parts = Parts::new(&setup.config, servers, board, about, &instance.dir).map_err(start_failed)?;
+    let http = serve_endpoint(&parts, endpoint, access).map_err(start_failed)?;
+    let ctl = serve_control(&parts, control).map_err(start_failed)?;
+    watch_signals(&news).map_err(start_failed)?;
+    watch_guardian(&keeper, &news).map_err(start_failed)?;
+    sweep_behind(survey, &keeper).map_err(start_failed)?;
+    banner::show(setup, &bound, &parts.router.servers, &parts.router.board);
+
+    let running = Running {
+        servers: parts.router.servers.clone(),
+        front: parts.front.clone(),
+        http: Arc::new(http),
+        strangers: Strangers::default(),
+        budget,
+        supervisors,
+    };
+    let ended = MainLoop::new(setup.config.connections.concurrent_max).run(&inbox, &running);
+    ctl.drain(Duration::from_millis(200));
+    parts.front.hub.shutdown(Duration::from_millis(200));
+    if ended == Ended::InOrder {
+        keeper.tell(Line::Goodbye);
+    }
+    Ok(ended)
+}
+
+fn start_failed(error: std::io::Error) -> (Fault, u8) {
+    let fault = Fault::new(FaultKind::HostResources, format!("start: {error}"));
+    (fault.hint("the host is out of files, threads or memory"), FAILED)
+}
+
+fn access(config: &Config) -> Result<Access, Fault> {
+    let lookup = |name: &str| std::env::var(name).ok();
+    let own = lookup("MCPVISOR_API_KEY").filter(|key| !key.is_empty());
+    let token = match (own, &config.api_key) {
+        (Some(own), _) => Some(own),
+        (None, Some(template)) => Some(template.resolve(lookup)?),
+        (None, None) => None,
+    };
+    Ok(Access { trusted_hosts: config.trusted_hosts.clone(), token })
+}
+
+fn keeper(instance: &Instance, guardian: Option<Link>, cgroup: Option<&Path>) -> (Arc<Keeper>, Survey) {
+    let (ledger, earlier) = match Ledger::open(instance, cgroup) {
+        Ok((ledger, earlier)) => (Some(ledger), earlier),
+        Err(error) => {
+            log::warn!("the ledger of lives cannot be written: {error}; marks and parentage remain");
+            (None, Vec::new())
+        }
+    };
+    let survey = Survey::at_start(instance, earlier, cgroup);
+    (Arc::new(Keeper::new(instance.marker(), ledger, guardian)), survey)
+}
+
+/// One supervisor per entry; those that can run are told that they are wanted.
+fn servers(
+    config: &Config,
+    state_dir: &Path,
+    keeper: &Arc<Keeper>,
+    board: &Board,
+    news: &Sender<News>,
+) -> Result<(Arc<Registry>, Receiver<Infallible>), Fault> {
+    let logs = state_dir.join("logs");
+    // Without the directory the logs are missing, which the first line to be written says.
+    if let Err(error) = fs::create_dir_all(&logs) {
+        log::warn!("make {}: {error}; servers run without log files", logs.display());
+    }
+    let (alive, over) = bounded::<Infallible>(0);
+    let mut all = Vec::with_capacity(config.servers.len());
+    for entry in &config.servers {
+        let (news, alive) = (news.clone(), alive.clone());
+        let gate = move |request| {
+            let _alive = &alive;
+            tell(&news, News::Gate(request));
+        };
+        let charge = charge(config, entry, &logs, keeper);
+        let (server, _thread) = supervisor::start(charge, board.clone(), gate).map_err(|error| {
+            let message = format!("start a thread for {}: {error}", entry.name);
+            Fault::new(FaultKind::HostResources, message).hint("the host is out of threads or memory")
+        })?;
+        if let Some(problem) = &entry.problem {
+            server.tell(Report::Event(Event::Block(Some(problem.kind)), Some(problem.clone())));
+        }
+        if entry.enabled {
+            server.tell(Report::Event(Event::Want(true), None));
+        }
+        all.push(server);
+    }
+    Ok((Arc::new(Registry::new(all)), over))
+}
+
+fn charge(config: &Config, entry: &ServerConfig, logs: &Path, keeper: &Arc<Keeper>) -> Charge {
+    let log = logs.join(format!("server-{}.log", entry.slug));
+    Charge {
+        name: entry.name.clone(),
+        slug: entry.slug.clone(),
+        policy: launch::policy(config, entry),
+        call_patience: config.call_timeout(entry),
+        plan: launch::plan(entry, keeper.marker()),
+        log: Some(LogFile::new(log, SERVER_LOG_BYTES_MAX)),
+        keeper: keeper.clone(),
+    }
+}
+
+/// What both listeners serve from.
+struct Parts {
+    router: Arc<Router>,
+    front: Arc<Front>,
+    api: Arc<Api>,
+}
+
+impl Parts {
+    fn new(config: &Config, servers: Arc<Registry>, board: Board, about: About, dir: &Path) -> std::io::Result<Parts> {
+        let router = Arc::new(Router { servers, board, cache: Cache::default() });
+        let front = Arc::new(Front {
+            router: router.clone(),
+            sessions: Arc::new(Sessions::default()),
+            hub: Hub::start()?,
+            list_wait: config.list_wait,
+        });
+        let logs: PathBuf = dir.join("logs");
+        Ok(Parts { api: Arc::new(Api { about, router: router.clone(), logs }), router, front })
+    }
+
+    /// Every request of both listeners; `access` guards what comes over TCP.
+    fn handler(&self, access: Access) -> Arc<Handler> {
+        let (front, api) = (self.front.clone(), self.api.clone());
+        Arc::new(move |request: &Request, exchange: &mut Exchange| {
+            if matches!(request.peer, Peer::Tcp(_)) {
+                let header = |name| request.headers.get(name);
+                let checked =
+                    access.check(header("host"), header("origin"), header("authorization"), header("x-api-key"));
+                if let Err(refused) = checked {
+                    return front::refuse(exchange, refused.status, &refused.fault);
+                }
+            }
+            match mount(&request.path) {
+                Some(mount) => front.serve(&mount, request, exchange),
+                None if api.serve(request, exchange) => (),
+                None => rest::nowhere(exchange, &request.path),
+            }
+        })
+    }
+}
+
+/// `/mcp` and `/mcp/s/<server>`.
+fn mount(path: &str) -> Option<Mount> {
+    let path = path.strip_suffix('/').unwrap_or(path);
+    if path == "/mcp" {
+        return Some(Mount::All);
+    }
+    let name = path.strip_prefix("/mcp/s/").filter(|name| !name.is_empty() && !name.contains('/'))?;
+    Some(Mount::One(rest::percent_decoded(name)))
+}
+
+fn serve_endpoint(parts: &Parts, endpoint: TcpListener, access: Access) -> std::io::Result<HttpServer> {
+    let listeners = vec![Listener::Tcp(endpoint)];
+    HttpServer::start("http", listeners, Settings::default(), parts.front.hub.clone(), parts.handler(access))
+}
+
+fn serve_control(parts: &Parts, control: std::os::unix::net::UnixListener) -> std::io::Result<HttpServer> {
+    let handler = parts.handler(Access::default());
+    HttpServer::start("ctl", vec![Listener::Unix(control)], Settings::control(), parts.front.hub.clone(), handler)
+}
+
+/// The thread "signals": blocked in a self-pipe, over with the process.
+fn watch_signals(news: &Sender<News>) -> std::io::Result<()> {
+    let mut signals = signal_hook::iterator::Signals::new([SIGTERM, SIGINT, SIGHUP, SIGCHLD])?;
+    let news = news.clone();
+    thread::spawn("signals", move || {
+        for signal in signals.forever() {
+            match signal {
+                SIGCHLD => tell(&news, News::Child),
+                SIGHUP => log::info!("SIGHUP: reading the config again is not built yet; restart the daemon"),
+                _ => tell(&news, News::Terminate),
+            }
+        }
+    })?;
+    Ok(())
+}
+
+/// The thread "guardian": blocked on a pipe that closes when the guardian dies.
+fn watch_guardian(keeper: &Arc<Keeper>, news: &Sender<News>) -> std::io::Result<()> {
+    if keeper.guardian().is_none() {
+        return Ok(());
+    }
+    let (keeper, news) = (keeper.clone(), news.clone());
+    thread::spawn("guardian", move || {
+        let Some(link) = keeper.guardian() else { return };
+        let mut fds = [PollFd::new(link.watch_fd(), PollFlags::POLLIN)];
+        // Interrupted, it waits again; anything else means that the pipe has closed.
+        while poll(&mut fds, PollTimeout::NONE) == Err(nix::errno::Errno::EINTR) {}
+        tell(&news, News::GuardianDied);
+    })?;
+    Ok(())
+}
+
+/// The thread "sweep": ends what earlier runs left, beside the start, and is over.
+fn sweep_behind(survey: Survey, keeper: &Arc<Keeper>) -> std::io::Result<()> {
+    let keeper = keeper.clone();
+    thread::spawn("sweep", move || {
+        let begun = clock::now();
+        let report = survey.carry_out();
+        if !report.ended.is_empty() {
+            let names: Vec<String> = report.ended.iter().map(|suspect| suspect.to_string()).collect();
+            log::warn!("ended {} processes that an earlier run had left: {}", names.len(), names.join(", "));
+        }
+        if report.left.is_empty() {
+            keeper.forget_earlier();
+        }
+        log::debug!("the sweep took {} ms", clock::now().since(begun).as_millis());
+    })?;
+    Ok(())
+}
+
+fn tell(news: &Sender<News>, what: News) {
+    // Main has gone: the daemon is over, and nothing is left to be told.
+    let _ = news.send(what);
+}
