@@ -1,6 +1,8 @@
 //! The only `unsafe` and the only system calls beyond std. One family of calls per file; nothing here decides.
 
 pub mod clock;
+pub mod epoll;
+pub mod net;
 pub mod pidfd;
 pub mod procfs;
 pub mod thread;
