@@ -31,6 +31,47 @@ pub const STREAMS_MAX: usize = 4096;
 /// Bytes queued for one event stream that reads slowly; past this the stream is closed.
 pub const STREAM_QUEUE_BYTES_MAX: usize = 1 << 20;
 
+/// From the first byte of a request head to its last. 10 s: a head fits in one packet; past this, 408.
+pub const HEAD_DEADLINE: Duration = Duration::from_secs(10);
+
+/// From the end of the head to the last byte of the body. 30 s: 16 MiB at 4 Mbit/s; past this, 408.
+pub const BODY_DEADLINE: Duration = Duration::from_secs(30);
+
+/// An idle connection between two requests is closed after this. 75 s: longer than the pools of the usual
+/// clients keep one (60 s), so that it is they who close and no request meets our close on its way.
+pub const KEEP_ALIVE_IDLE: Duration = Duration::from_secs(75);
+
+/// A client that does not read: how long one response or event may take to write, plus a second per
+/// `WRITE_BYTES_PER_SECOND_MIN` of it. Past this the connection is closed.
+pub const WRITE_PATIENCE: Duration = Duration::from_secs(30);
+pub const WRITE_BYTES_PER_SECOND_MIN: usize = 64 << 10;
+
+/// After a refusal: how long we go on reading what the client still sends, so that it can see the status
+/// instead of a reset.
+pub const LINGER: Duration = Duration::from_secs(5);
+
+/// Refused connections (503) that linger without a thread; beyond this the oldest is closed at once.
+pub const REFUSED_LINGERING_MAX: usize = 64;
+
+/// Bytes of request bodies above 64 KiB each that are held at the same time by one HTTP server. 128 MiB;
+/// past this, 503.
+pub const BODIES_BYTES_MAX: usize = 128 << 20;
+
+/// Chunk extensions and trailers of one request body, which we drop; more is answered 400.
+pub const CHUNK_EXTRA_BYTES_MAX: usize = 8 << 10;
+
+/// Connections that wait in the kernel to be accepted. 1024: with std's 128, a thousand clients that come back
+/// after a restart take seconds (their SYNs are dropped and sent again); beyond it the kernel does that.
+pub const BACKLOG: i32 = 1024;
+
+/// No descriptors or memory for a connection: accepting pauses, doubling from the first to the second, and
+/// never ends.
+pub const ACCEPT_PAUSE_MIN: Duration = Duration::from_millis(50);
+pub const ACCEPT_PAUSE_MAX: Duration = Duration::from_secs(1);
+
+/// A closed event stream gets this long to take what is queued for it; then it is cut.
+pub const STREAM_FINISH_PATIENCE: Duration = Duration::from_secs(5);
+
 /// Downstream sessions; one more is answered 503 after the idle ones were expired.
 pub const SESSIONS_MAX: usize = 4096;
 
@@ -90,3 +131,4 @@ pub const CRASH_TERM_PATIENCE: Duration = Duration::from_millis(300);
 const _: () = assert!(OUTBOX_BYTES_MAX >= BODY_BYTES_MAX);
 const _: () = assert!(IN_FLIGHT_BYTES_MAX >= LINE_BYTES_MAX + BODY_BYTES_MAX);
 const _: () = assert!(STDERR_TAIL_LINES <= STDERR_LINES_MAX);
+const _: () = assert!(BODIES_BYTES_MAX >= BODY_BYTES_MAX);

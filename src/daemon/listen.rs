@@ -1,7 +1,7 @@
 //! The two places that the daemon listens on: the endpoint's TCP port and the control socket.
 
 use crate::base::fault::{Fault, FaultKind};
-use crate::sys::net;
+use crate::sys::listening;
 use std::fs::{self, Permissions};
 use std::io::{self, ErrorKind};
 use std::net::{SocketAddr, TcpListener, ToSocketAddrs};
@@ -24,7 +24,7 @@ pub fn endpoint(address: SocketAddr) -> Result<TcpListener, Fault> {
         let message = format!("listen on {address}: {error}");
         match error.kind() {
             ErrorKind::AddrInUse => {
-                let holder = net::holder_of(address).map(|holder| format!("; {holder} has it")).unwrap_or_default();
+                let holder = listening::holder_of(address).map(|holder| format!("; {holder} has it")).unwrap_or_default();
                 let other = SocketAddr::new(address.ip(), address.port().wrapping_add(1).max(1024));
                 Fault::new(FaultKind::HostResources, format!("listen on {address}: the port is taken{holder}"))
                     .hint(format!("stop that program, or take another port: --listen {other}"))
@@ -49,13 +49,13 @@ pub struct ControlSocket {
 
 /// Binds the control socket, for its owner only. A left-over socket may be removed: we hold the instance's lock.
 pub fn control(state_dir: &Path, instance: &str) -> io::Result<(UnixListener, ControlSocket)> {
-    let wanted = state_dir.join(net::CONTROL_SOCKET);
-    let (path, pointer) = if net::fits_socket_path(&wanted) {
+    let wanted = state_dir.join(listening::CONTROL_SOCKET);
+    let (path, pointer) = if listening::fits_socket_path(&wanted) {
         (wanted, None)
     } else {
         // A socket's path is short: the state directory says where it is instead.
         let path = runtime_dir().join(format!("mcpvisor-{}.sock", &instance[..16.min(instance.len())]));
-        let pointer = state_dir.join(net::CONTROL_SOCKET_POINTER);
+        let pointer = state_dir.join(listening::CONTROL_SOCKET_POINTER);
         fs::write(&pointer, path.display().to_string())?;
         (path, Some(pointer))
     };
@@ -63,7 +63,7 @@ pub fn control(state_dir: &Path, instance: &str) -> io::Result<(UnixListener, Co
         Err(error) if error.kind() != ErrorKind::NotFound => return Err(error),
         Ok(()) | Err(_) => (),
     }
-    let listener = net::bind_private(&path)?;
+    let listener = listening::bind_private(&path)?;
     fs::set_permissions(&path, Permissions::from_mode(0o600))?;
     Ok((listener, ControlSocket { path, pointer }))
 }

@@ -1,7 +1,10 @@
 //! The only `unsafe` and the only system calls beyond std. One family of calls per file; nothing here decides.
 
 pub mod clock;
+pub mod epoll;
+pub mod listening;
 pub mod logfile;
+pub mod net;
 pub mod pidfd;
 pub mod procfs;
 pub mod spawn;

@@ -1,86 +1,210 @@
-//! Sockets beyond std: who holds a port, and a Unix socket that only its owner may open.
+//! Connected stream sockets of both families as one type: reads and writes with an absolute deadline, the
+//! end of the peer, and the listen backlog that std fixes at 128.
 
-use super::procfs;
-use nix::sys::stat::{Mode, umask};
-use std::fmt;
-use std::fs;
-use std::io;
-use std::net::{IpAddr, SocketAddr};
-use std::os::unix::ffi::OsStrExt;
-use std::os::unix::net::UnixListener;
-use std::path::Path;
+#![expect(
+    unsafe_code,
+    reason = "nix hides the TCP keep-alive options behind a feature that we need for nothing else"
+)]
 
-/// The control socket's name in a state directory.
-pub const CONTROL_SOCKET: &str = "mcpvisor.sock";
+use crate::base::time::Time;
+use crate::sys::clock;
+use nix::errno::Errno;
+use nix::libc;
+use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+use nix::sys::socket::{self, Backlog, MsgFlags, Shutdown, sockopt};
+use nix::sys::time::TimeVal;
+use std::io::{self, IoSlice};
+use std::net::TcpStream;
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
+use std::os::unix::net::UnixStream;
+use std::time::Duration;
 
-/// The file that names the socket where the state directory's path is too long for one.
-pub const CONTROL_SOCKET_POINTER: &str = "socket";
-
-pub fn fits_socket_path(path: &Path) -> bool {
-    path.as_os_str().as_bytes().len() <= super::unix_socket::PATH_BYTES_MAX
+/// A connected stream socket. It is never switched to non-blocking: whoever must not wait says so per call.
+#[derive(Debug)]
+pub struct Socket {
+    fd: OwnedFd,
+    unix: bool,
 }
 
-/// Binds a socket that nobody else may open, not even between bind and chmod.
-pub fn bind_private(path: &Path) -> io::Result<UnixListener> {
-    let before = umask(Mode::from_bits_truncate(0o177));
-    let bound = UnixListener::bind(path);
-    umask(before);
-    bound
-}
+impl Socket {
+    pub fn tcp(stream: TcpStream) -> io::Result<Socket> {
+        stream.set_nodelay(true)?;
+        Ok(Socket { fd: stream.into(), unix: false })
+    }
 
-/// A process that listens on a port.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Holder {
-    pub pid: u32,
-    pub name: String,
-}
+    pub fn unix(stream: UnixStream) -> Socket {
+        Socket { fd: stream.into(), unix: true }
+    }
 
-impl fmt::Display for Holder {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{} (pid {})", self.name, self.pid)
+    /// How long `recv` waits. Set once; costs nothing per read and wakes nobody.
+    pub fn set_recv_timeout(&self, span: Duration) -> io::Result<()> {
+        let span = TimeVal::new(span.as_secs() as i64, i64::from(span.subsec_micros()));
+        Ok(socket::setsockopt(&self.fd, sockopt::ReceiveTimeout, &span)?)
+    }
+
+    /// Waits for bytes; 0 is the end. `WouldBlock` if the receive time-out passed.
+    pub fn recv(&self, buffer: &mut [u8]) -> io::Result<usize> {
+        self.recv_with(buffer, MsgFlags::empty())
+    }
+
+    /// `WouldBlock` if nothing is there.
+    pub fn recv_now(&self, buffer: &mut [u8]) -> io::Result<usize> {
+        self.recv_with(buffer, MsgFlags::MSG_DONTWAIT)
+    }
+
+    /// Waits for bytes until `deadline`, then `TimedOut`, even if the peer never stops sending.
+    pub fn recv_before(&self, buffer: &mut [u8], deadline: Time) -> io::Result<usize> {
+        loop {
+            if clock::now() >= deadline {
+                return Err(io::ErrorKind::TimedOut.into());
+            }
+            self.wait(PollFlags::POLLIN, deadline)?;
+            match self.recv_now(buffer) {
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
+                done => return done,
+            }
+        }
+    }
+
+    fn recv_with(&self, buffer: &mut [u8], flags: MsgFlags) -> io::Result<usize> {
+        retry(|| socket::recv(self.fd.as_raw_fd(), buffer, flags))
+    }
+
+    /// One write of what the kernel takes now; `WouldBlock` if it takes nothing.
+    pub fn send_now(&self, parts: &[IoSlice<'_>]) -> io::Result<usize> {
+        retry(|| send_parts(self.fd.as_fd(), parts, libc::MSG_DONTWAIT | libc::MSG_NOSIGNAL))
+    }
+
+    /// Writes everything, in one system call where the kernel has room; else until `patience` from now, then
+    /// `TimedOut`, and nobody knows how much arrived.
+    pub fn send_all(&self, mut parts: &mut [IoSlice<'_>], patience: Duration) -> io::Result<()> {
+        let mut deadline = None;
+        IoSlice::advance_slices(&mut parts, 0);
+        while !parts.is_empty() {
+            match self.send_now(parts) {
+                Ok(bytes) => IoSlice::advance_slices(&mut parts, bytes),
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
+                    let deadline = *deadline.get_or_insert_with(|| clock::now() + patience);
+                    self.wait(PollFlags::POLLOUT, deadline)?;
+                }
+                Err(error) => return Err(error),
+            }
+        }
+        Ok(())
+    }
+
+    fn wait(&self, events: PollFlags, deadline: Time) -> io::Result<()> {
+        let mut fds = [PollFd::new(self.fd.as_fd(), events)];
+        if poll_until(&mut fds, Some(deadline))? { Ok(()) } else { Err(io::ErrorKind::TimedOut.into()) }
+    }
+
+    /// No more bytes from the peer: a blocked `recv` returns 0, here or on another thread.
+    pub fn shutdown_read(&self) {
+        self.shutdown(Shutdown::Read);
+    }
+
+    /// No more bytes to the peer, which sees the end after what was sent.
+    pub fn shutdown_write(&self) {
+        self.shutdown(Shutdown::Write);
+    }
+
+    /// Interrupts every read and write of this socket, on any thread.
+    pub fn shutdown_both(&self) {
+        self.shutdown(Shutdown::Both);
+    }
+
+    fn shutdown(&self, how: Shutdown) {
+        // Fails only if the connection is gone already, which is what the caller wants to reach.
+        let _ = socket::shutdown(self.fd.as_raw_fd(), how);
+    }
+
+    /// Whether the peer has closed, by the rule of [`Socket::half_close_is_the_end`].
+    pub fn peer_closed(&self) -> bool {
+        let ended = if self.half_close_is_the_end() { RDHUP } else { PollFlags::empty() };
+        let mut fds = [PollFd::new(self.fd.as_fd(), ended)];
+        poll(&mut fds, PollTimeout::ZERO).is_ok_and(|ready| ready > 0)
+    }
+
+    /// TCP cannot tell a peer that closed from one that only will not send any more (both are one FIN), so
+    /// there a FIN counts as the end. A Unix socket can, and there only a full close does.
+    pub fn half_close_is_the_end(&self) -> bool {
+        !self.unix
     }
 }
 
-/// Who listens on `address`; `None` if that cannot be seen (another user's process).
-pub fn holder_of(address: SocketAddr) -> Option<Holder> {
-    let inodes: Vec<u64> =
-        ["/proc/net/tcp", "/proc/net/tcp6"].iter().flat_map(|table| listeners(table, address)).collect();
-    let links: Vec<String> = inodes.iter().map(|inode| format!("socket:[{inode}]")).collect();
-    procfs::all().into_iter().find_map(|process| {
-        let fds = fs::read_dir(format!("/proc/{}/fd", process.pid)).ok()?;
-        let holds = fds.flatten().any(|fd| {
-            fs::read_link(fd.path()).is_ok_and(|link| links.iter().any(|wanted| link.as_os_str() == wanted.as_str()))
-        });
-        holds.then_some(Holder { pid: process.pid, name: process.comm })
-    })
+impl AsFd for Socket {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.fd.as_fd()
+    }
 }
 
-/// Inodes of the sockets in a table of /proc/net that listen on the port, on this address or on all.
-fn listeners(table: &str, address: SocketAddr) -> Vec<u64> {
-    let text = fs::read_to_string(table).unwrap_or_default();
-    text.lines().filter_map(|line| listener(line, address)).collect()
+/// nix has no name for it.
+const RDHUP: PollFlags = PollFlags::from_bits_retain(libc::POLLRDHUP);
+
+/// Polls until something is ready (true) or `deadline` passed (false); without one, for ever.
+pub fn poll_until(fds: &mut [PollFd<'_>], deadline: Option<Time>) -> io::Result<bool> {
+    loop {
+        let timeout = deadline.map_or(PollTimeout::NONE, |deadline| timeout_until(deadline, clock::now()));
+        match poll(fds, timeout) {
+            Ok(0) if deadline.is_none_or(|deadline| clock::now() < deadline) => {}
+            Ok(ready) => return Ok(ready > 0),
+            Err(Errno::EINTR) => {}
+            Err(errno) => return Err(errno.into()),
+        }
+    }
 }
 
-fn listener(line: &str, address: SocketAddr) -> Option<u64> {
-    let fields: Vec<&str> = line.split_whitespace().collect();
-    let (local, state, inode) = (fields.get(1)?, fields.get(3)?, fields.get(9)?);
-    let (host, port) = local.split_once(':')?;
-    let any = host.bytes().all(|byte| byte == b'0');
-    let same_port = u16::from_str_radix(port, 16).ok()? == address.port();
-    // 0A is LISTEN.
-    (*state == "0A" && same_port && (any || address.ip().is_unspecified() || host == table_form(address.ip())))
-        .then(|| inode.parse().ok())
-        .flatten()
+/// Rounded up to a whole millisecond, so that a wait does not end just before its deadline and spin.
+fn timeout_until(deadline: Time, now: Time) -> PollTimeout {
+    let ms = deadline.since(now).as_nanos().div_ceil(1_000_000);
+    PollTimeout::try_from(ms).unwrap_or(PollTimeout::MAX)
 }
 
-/// An address as /proc/net writes it: 32-bit words in the machine's byte order.
-fn table_form(ip: IpAddr) -> String {
-    let bytes: Vec<u8> = match ip {
-        IpAddr::V4(ip) => ip.octets().to_vec(),
-        IpAddr::V6(ip) => ip.octets().to_vec(),
-    };
-    let words = bytes.chunks(4).map(|word| u32::from_ne_bytes([word[0], word[1], word[2], word[3]]));
-    words.map(|word| format!("{word:08X}")).collect()
+/// Raises the backlog of a socket that listens already.
+pub fn set_backlog(listener: &impl AsFd, connections: i32) -> io::Result<()> {
+    Ok(socket::listen(&listener, Backlog::new(connections)?)?)
+}
+
+/// Asks the kernel to find out about TCP peers that vanished without a word: a first probe after a minute,
+/// closed after two. Set on a listener; its connections inherit it.
+pub fn set_keep_alive(listener: &impl AsFd) -> io::Result<()> {
+    let fd = listener.as_fd();
+    set_option(fd, libc::SOL_SOCKET, libc::SO_KEEPALIVE, 1)?;
+    set_option(fd, libc::IPPROTO_TCP, libc::TCP_KEEPIDLE, 60)?;
+    set_option(fd, libc::IPPROTO_TCP, libc::TCP_KEEPINTVL, 15)?;
+    set_option(fd, libc::IPPROTO_TCP, libc::TCP_KEEPCNT, 4)
+}
+
+fn set_option(
+    fd: BorrowedFd<'_>,
+    level: libc::c_int,
+    name: libc::c_int,
+    value: libc::c_int,
+) -> io::Result<()> {
+    let size = size_of_val(&value) as libc::socklen_t;
+    // SAFETY: the descriptor is borrowed and so open; the pointer and size are those of a live integer.
+    let done = unsafe { libc::setsockopt(fd.as_raw_fd(), level, name, (&raw const value).cast(), size) };
+    if done == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
+}
+
+fn send_parts(fd: BorrowedFd<'_>, parts: &[IoSlice<'_>], flags: libc::c_int) -> nix::Result<usize> {
+    // SAFETY: all zeroes is a valid msghdr: no name, no control data, no parts.
+    let mut message: libc::msghdr = unsafe { std::mem::zeroed() };
+    message.msg_iov = parts.as_ptr().cast_mut().cast();
+    message.msg_iovlen = parts.len() as _;
+    // SAFETY: the descriptor is open; `parts` outlives the call, IoSlice has the layout of iovec, and the
+    // kernel only reads through it.
+    Errno::result(unsafe { libc::sendmsg(fd.as_raw_fd(), &raw const message, flags) })
+        .map(|sent| sent as usize)
+}
+
+fn retry(mut call: impl FnMut() -> nix::Result<usize>) -> io::Result<usize> {
+    loop {
+        match call() {
+            Err(Errno::EINTR) => {}
+            done => return Ok(done?),
+        }
+    }
 }
 
 #[cfg(test)]
@@ -88,11 +212,49 @@ mod tests {
     use super::*;
     use std::net::TcpListener;
 
-    #[test]
-    fn holder_is_named() {
+    fn tcp_pair() -> (Socket, TcpStream) {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
-        let holder = holder_of(listener.local_addr().unwrap()).unwrap();
-        assert_eq!(holder.pid, std::process::id());
-        assert_eq!(table_form("127.0.0.1".parse().unwrap()), if cfg!(target_endian = "little") { "0100007F" } else { "7F000001" });
+        let ours = TcpStream::connect(listener.local_addr().unwrap()).unwrap();
+        (Socket::tcp(ours).unwrap(), listener.accept().unwrap().0)
+    }
+
+    fn wait_closed(socket: &Socket) {
+        let deadline = clock::now() + Duration::from_secs(10);
+        while !socket.peer_closed() {
+            assert!(clock::now() < deadline, "the peer's close was not seen");
+        }
+    }
+
+    #[test]
+    fn reads_end_at_their_deadline() {
+        let (ours, _theirs) = tcp_pair();
+        let end = ours.recv_before(&mut [0; 8], clock::now() + Duration::from_millis(20));
+        assert_eq!(end.unwrap_err().kind(), io::ErrorKind::TimedOut);
+        assert_eq!(ours.recv_now(&mut [0; 8]).unwrap_err().kind(), io::ErrorKind::WouldBlock);
+        ours.set_recv_timeout(Duration::from_millis(20)).unwrap();
+        assert_eq!(ours.recv(&mut [0; 8]).unwrap_err().kind(), io::ErrorKind::WouldBlock);
+    }
+
+    #[test]
+    fn writes_to_a_peer_that_does_not_read_end() {
+        let (ours, _theirs) = tcp_pair();
+        let much = vec![0; 64 << 20];
+        let end = ours.send_all(&mut [IoSlice::new(b"head"), IoSlice::new(&much)], Duration::from_millis(50));
+        assert_eq!(end.unwrap_err().kind(), io::ErrorKind::TimedOut);
+    }
+
+    #[test]
+    fn the_end_of_the_peer() {
+        let (ours, theirs) = tcp_pair();
+        assert!(!ours.peer_closed());
+        theirs.shutdown(std::net::Shutdown::Write).unwrap();
+        wait_closed(&ours);
+
+        let (ours, theirs) = UnixStream::pair().unwrap();
+        let ours = Socket::unix(ours);
+        theirs.shutdown(std::net::Shutdown::Write).unwrap();
+        assert!(!ours.peer_closed(), "half-closed, and still reading");
+        drop(theirs);
+        wait_closed(&ours);
     }
 }
