@@ -132,3 +132,37 @@ const _: () = assert!(OUTBOX_BYTES_MAX >= BODY_BYTES_MAX);
 const _: () = assert!(IN_FLIGHT_BYTES_MAX >= LINE_BYTES_MAX + BODY_BYTES_MAX);
 const _: () = assert!(STDERR_TAIL_LINES <= STDERR_LINES_MAX);
 const _: () = assert!(BODIES_BYTES_MAX >= BODY_BYTES_MAX);
+
+/// What a daemon that crashed left behind: from the first SIGKILL to giving up and naming what could not be ended.
+pub const CRASH_CLEANING: Duration = Duration::from_secs(2);
+
+/// Waiting for a guardian that still cleans up after a dead daemon; past this the start is refused (exit 6).
+pub const GUARDIAN_CLEANING_PATIENCE: Duration = Duration::from_secs(5);
+
+/// How long the guardian lets the daemon shut down if the daemon has not said (`budget`), and what is added to
+/// either; past this the daemon is killed and the guardian cleans up.
+pub const SHUTDOWN_BUDGET: Duration = Duration::from_secs(60);
+pub const SHUTDOWN_BUDGET_SLACK: Duration = Duration::from_secs(5);
+
+/// Clearing what one life left: SIGKILL is repeated this long, then the survivors are reported.
+pub const LIFE_CLEARING: Duration = Duration::from_secs(5);
+
+/// Ending one orphan in a sweep: from SIGTERM to SIGKILL, and from there to giving up.
+pub const ORPHAN_TERM_PATIENCE: Duration = Duration::from_millis(300);
+pub const ORPHAN_KILL_PATIENCE: Duration = Duration::from_secs(5);
+
+/// Looks at `/proc` in one sweep: each pass finds what the pass before set free.
+pub const SWEEP_PASSES_MAX: usize = 3;
+
+/// Bytes of the ledger of lives before it is written anew with only what still lives.
+pub const LEDGER_BYTES_MAX: usize = 256 << 10;
+
+/// Earlier sessions that the ledger remembers, and lives of each; the oldest are forgotten. The mark still finds
+/// what they left.
+pub const LEDGER_SESSIONS_MAX: usize = 16;
+pub const LEDGER_LIVES_MAX: usize = 4096;
+
+/// Processes named in one line for people; the rest is counted.
+pub const NAMED_PROCESSES_MAX: usize = 8;
+
+const _: () = assert!(CRASH_TERM_PATIENCE.as_millis() < CRASH_CLEANING.as_millis());

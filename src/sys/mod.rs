@@ -1,8 +1,13 @@
 //! The only `unsafe` and the only system calls beyond std. One family of calls per file; nothing here decides.
 
+pub mod cgroup;
 pub mod clock;
 pub mod epoll;
+pub mod guard;
+pub mod hold;
+pub mod kin;
 pub mod listening;
+pub mod lock;
 pub mod logfile;
 pub mod net;
 pub mod pidfd;

@@ -1,0 +1,203 @@
+//! `mcpvisor cleanup`: what earlier runs and dead instances left, shown, ended on request, and explained.
+//!
+//! Holds the instance of the state directory while it works, so that nobody starts in between. Knows no terminal:
+//! the command asks, and chooses between text and JSON.
+
+use super::instance::{self, Instance, OpenError};
+use super::ledger;
+use super::mark::Place;
+use super::sweep::{Report, Survey, Suspect};
+use crate::base::text::shorten;
+use serde::Serialize;
+use std::fmt::Write as _;
+use std::path::{Path, PathBuf};
+
+/// Columns of the text.
+const COLUMNS: usize = 80;
+
+/// A cleanup of one host, from the view of one state directory.
+pub struct Cleanup {
+    survey: Survey,
+    dir: PathBuf,
+    running: Option<u32>,
+    /// Held until the end.
+    instance: Option<Instance>,
+}
+
+impl Cleanup {
+    /// A state directory that does not exist is not made; then there is only what others left. One whose daemon
+    /// runs is not an error: what that daemon started is kept, and said to be.
+    pub fn open(dir: &Path) -> Result<Cleanup, OpenError> {
+        let known = instance::peek(dir);
+        let (instance, running) = match known.as_ref().map(|_| Instance::open(dir)) {
+            None => (None, None),
+            Some(Ok(instance)) => (Some(instance), None),
+            Some(Err(OpenError::AlreadyRunning { pid, .. })) => (None, Some(pid)),
+            Some(Err(error)) => return Err(error),
+        };
+        let lock_held = instance.is_some();
+        let survey = Survey {
+            instance: known,
+            session: None,
+            lock_held,
+            everyone: true,
+            earlier: if lock_held { ledger::read(dir) } else { Vec::new() },
+            cgroup: None,
+            here: Place::here(),
+        };
+        Ok(Cleanup { survey, dir: dir.to_owned(), running, instance })
+    }
+
+    /// What would be done.
+    pub fn look(&self) -> CleanupReport {
+        let (condemned, kept): (Vec<Suspect>, Vec<Suspect>) =
+            self.survey.look().into_iter().partition(|suspect| suspect.verdict.ends());
+        self.report(false, &Report { ended: condemned, left: Vec::new(), kept })
+    }
+
+    /// Does it. A ledger of which nothing is left is removed.
+    pub fn carry_out(&self) -> CleanupReport {
+        let report = self.survey.carry_out();
+        if self.instance.is_some() && report.left.is_empty() {
+            ledger::forget(&self.dir);
+        }
+        self.report(true, &report)
+    }
+
+    fn report(&self, done: bool, report: &Report) -> CleanupReport {
+        let entries = |suspects: &[Suspect]| suspects.iter().map(Entry::new).collect();
+        CleanupReport {
+            state_dir: self.dir.clone(),
+            running: self.running,
+            done,
+            ended: entries(&report.ended),
+            left: entries(&report.left),
+            kept: entries(&report.kept),
+        }
+    }
+}
+
+/// What was found; `ended` is what would be ended while not `done`.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct CleanupReport {
+    pub state_dir: PathBuf,
+    /// The pid of the daemon that runs in the state directory.
+    pub running: Option<u32>,
+    pub done: bool,
+    pub ended: Vec<Entry>,
+    /// Could not be ended.
+    pub left: Vec<Entry>,
+    pub kept: Vec<Entry>,
+}
+
+/// One process, for people and tools.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Entry {
+    pub pid: u32,
+    /// Clock ticks since boot.
+    pub start: u64,
+    /// The slug in its mark.
+    pub server: Option<String>,
+    pub instance: Option<String>,
+    pub command: String,
+    pub because: String,
+}
+
+impl Entry {
+    fn new(suspect: &Suspect) -> Entry {
+        let Suspect { process, command, mark, verdict } = suspect;
+        let command = if command.is_empty() { format!("[{}]", process.comm) } else { command.clone() };
+        Entry {
+            pid: process.pid,
+            start: process.start,
+            server: mark.as_ref().map(|mark| mark.server.clone()),
+            instance: mark.as_ref().map(|mark| mark.instance.clone()),
+            command,
+            because: verdict.to_string(),
+        }
+    }
+}
+
+impl CleanupReport {
+    /// Nothing was, or is, to be ended.
+    pub fn is_clean(&self) -> bool {
+        self.ended.is_empty() && self.left.is_empty()
+    }
+
+    /// For people: at most 80 columns, each line with its newline. `verbose` tells also what is kept, and why.
+    pub fn text(&self, verbose: bool) -> String {
+        let mut text = String::new();
+        let ended = if self.done { "Ended" } else { "Would end" };
+        section(&mut text, ended, &self.ended);
+        section(&mut text, "Could not end", &self.left);
+        if verbose {
+            section(&mut text, "Kept", &self.kept);
+        }
+        if self.is_clean() {
+            text.push_str("Nothing to clean up.\n");
+        }
+        if let Some(pid) = self.running {
+            let note =
+                format!("mcpvisor runs here (pid {pid}); it ends what its earlier runs left by itself.");
+            writeln!(text, "{}", shorten(&note, COLUMNS)).expect("a String takes every write");
+        }
+        text
+    }
+}
+
+fn section(text: &mut String, verb: &str, entries: &[Entry]) {
+    if entries.is_empty() {
+        return;
+    }
+    let noun = if entries.len() == 1 { "process" } else { "processes" };
+    writeln!(text, "{verb} {} {noun}:", entries.len()).expect("a String takes every write");
+    for entry in entries {
+        let server = entry.server.as_deref().unwrap_or("-");
+        let head = format!("{:>9}  {server}  {}", entry.pid, entry.command);
+        let why = format!("{:>9}  {}", "", entry.because);
+        for line in [head, why] {
+            writeln!(text, "{}", shorten(&line, COLUMNS)).expect("a String takes every write");
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn entry(pid: u32, command: &str, because: &str) -> Entry {
+        let (command, because) = (command.to_owned(), because.to_owned());
+        Entry { pid, start: 1, server: Some("git".to_owned()), instance: None, command, because }
+    }
+
+    fn report() -> CleanupReport {
+        CleanupReport {
+            state_dir: PathBuf::from("/s"),
+            running: None,
+            done: false,
+            ended: vec![entry(
+                4711,
+                &"python3 -m mcp_server_git ".repeat(5),
+                "its mcpvisor (pid 99) is gone",
+            )],
+            left: Vec::new(),
+            kept: vec![entry(4712, "node a.js", "its mcpvisor (pid 100) runs")],
+        }
+    }
+
+    #[test]
+    fn texts() {
+        let brief = "Would end 1 process:\n     4711  git  python3 -m mcp_server_git python3 -m mcp_server_git \
+                     python3 -m …\n           its mcpvisor (pid 99) is gone\n";
+        assert_eq!(report().text(false), brief);
+        let kept = "Kept 1 process:\n     4712  git  node a.js\n           its mcpvisor (pid 100) runs\n";
+        let done = CleanupReport { done: true, ..report() };
+        assert_eq!(done.text(true), format!("{}{kept}", brief.replace("Would end", "Ended")));
+        assert!(done.text(true).lines().all(|line| line.chars().count() <= COLUMNS));
+        let none = CleanupReport { ended: Vec::new(), running: Some(7), ..report() };
+        assert_eq!(
+            none.text(false),
+            "Nothing to clean up.\nmcpvisor runs here (pid 7); it ends what its earlier runs left by itself.\n"
+        );
+    }
+}

@@ -1,0 +1,220 @@
+//! Ending what is left of something of ours that is over: one life of a server, or a whole run of the daemon.
+//!
+//! Looks, kills, waits for the deaths, looks again, until a look finds nothing. What is already known to belong stays
+//! known, although its parent's death moves it to another place in the tree.
+
+use super::mark::Mark;
+use super::tree::Tree;
+use crate::base::limits::{CRASH_CLEANING, CRASH_TERM_PATIENCE, LIFE_CLEARING};
+use crate::base::time::Time;
+use crate::sys::cgroup::Cgroup;
+use crate::sys::hold::{self, Hold};
+use crate::sys::procfs::{self, Process};
+use crate::sys::{clock, kin};
+use nix::sys::signal::Signal;
+use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
+
+/// One wait for deaths, before looking again for what forked meanwhile.
+const LOOK_AGAIN: Duration = Duration::from_millis(250);
+
+/// What was found and what became of it, each process as it was first seen.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Cleared {
+    pub ended: Vec<Process>,
+    /// Still there when the time was over: not killable for us, or stuck in the kernel.
+    pub left: Vec<Process>,
+}
+
+/// A life that is over, as its thread knows it.
+pub struct LifeEnd<'a> {
+    /// Pid and start time of the process that was spawned. It is not yet reaped, so that its pid, which is also the
+    /// id of its group, cannot mean anything else.
+    pub leader: (u32, u64),
+    pub mark: &'a Mark,
+    /// Inodes of the pipes that were made for it.
+    pub pipes: &'a [u64],
+    /// Children of ours that somebody else waits for: never strangers.
+    pub known: &'a dyn Fn(u32) -> bool,
+}
+
+/// Ends everything that is left of one life, with SIGKILL: its group, what carries its mark, what descends from
+/// these, and orphans without a mark that still hold its pipes. Bounded by [`LIFE_CLEARING`].
+pub fn clear_life(life: &LifeEnd) -> Cleared {
+    let deadline = clock::now() + LIFE_CLEARING;
+    let look = |all: &[Process]| members_of_life(life, all);
+    let kill_group = || {
+        // A group of which nobody is left, or members that changed their user: both show in the next look.
+        let _ = kin::signal_group(life.leader.0, Signal::SIGKILL);
+    };
+    Clearing::new(&look, &kill_group, &|| ()).kill_until_none(deadline)
+}
+
+fn members_of_life(life: &LifeEnd, all: &[Process]) -> BTreeSet<u32> {
+    let (leader, start) = life.leader;
+    // Nothing that descends from the leader is older than it, which spares most of /proc.
+    let younger = all.iter().filter(|process| process.start >= start);
+    let me = std::process::id();
+    let mut seeds = Vec::new();
+    for process in younger.filter(|process| process.pid != me) {
+        let in_group = process.pid == leader || process.pgid == leader;
+        if in_group || is_marked(process.pid, life.mark) || is_stray(process, me, life) {
+            seeds.push(process.pid);
+        }
+    }
+    with_below(&Tree::new(all), seeds, &|_| false)
+}
+
+fn is_marked(pid: u32, mark: &Mark) -> bool {
+    Mark::of(pid).is_some_and(|found| {
+        (&found.session, &found.server, found.life) == (&mark.session, &mark.server, mark.life)
+    })
+}
+
+/// An orphan that came to us, cleared its environment, and still holds a pipe of the life.
+fn is_stray(process: &Process, me: u32, life: &LifeEnd) -> bool {
+    process.ppid == me
+        && !(life.known)(process.pid)
+        && Mark::of(process.pid).is_none()
+        && kin::pipes(process.pid).iter().any(|inode| life.pipes.contains(inode))
+        // Between fork and exec a child of another life holds all our descriptors and still shows our command line.
+        && procfs::command_line(process.pid) != procfs::command_line(me)
+}
+
+/// Everything below this process: what the guardian ends after the daemon's death, and the daemon, at the end of its
+/// shutdown, of what its servers lost on the way.
+pub struct Everything<'a> {
+    /// Nothing of ours is older (clock ticks since boot): children that this process had before it became what it
+    /// is are spared.
+    pub since: u64,
+    /// Spare this session: what shares it was not started by a daemon that has a session of its own.
+    pub spared_session: Option<u32>,
+    pub cgroup: Option<&'a Cgroup>,
+    /// The run whose marks are ended wherever they are.
+    pub session: &'a str,
+    /// Leaders that are known to belong, by pid and start time.
+    pub leaders: &'a [(u32, u64)],
+    /// Collects the children of ours that have ended.
+    pub reap: &'a dyn Fn(),
+}
+
+/// Ends it: if `gently`, by SIGTERM and [`CRASH_TERM_PATIENCE`] first; then by SIGKILL, for up to [`CRASH_CLEANING`].
+pub fn clear_everything(what: &Everything, gently: bool) -> Cleared {
+    let look = |all: &[Process]| members_of_everything(what, all);
+    let kill_box = || {
+        // Without cgroup.kill the members are killed one by one. It would end us too if we are inside.
+        let ours = |cgroup: &&&Cgroup| !cgroup.members().contains(&std::process::id());
+        if let Some(cgroup) = what.cgroup.as_ref().filter(ours) {
+            let _ = cgroup.kill();
+        }
+    };
+    let mut clearing = Clearing::new(&look, &kill_box, what.reap);
+    if gently {
+        clearing.terminate(clock::now() + CRASH_TERM_PATIENCE);
+    }
+    clearing.kill_until_none(clock::now() + CRASH_CLEANING)
+}
+
+fn members_of_everything(what: &Everything, all: &[Process]) -> BTreeSet<u32> {
+    let me = std::process::id();
+    let tree = Tree::new(all);
+    let spared = |process: &Process| process.start < what.since || Some(process.sid) == what.spared_session;
+    let mut seeds: Vec<u32> = tree.below(&[me], &spared).into_iter().collect();
+    seeds.extend(what.cgroup.map(Cgroup::members).unwrap_or_default());
+    let is_leader = |process: &&Process| what.leaders.contains(&(process.pid, process.start));
+    seeds.extend(all.iter().filter(is_leader).map(|process| process.pid));
+    let may_be_marked =
+        all.iter().filter(|process| process.start >= what.since && !seeds.contains(&process.pid));
+    let of_session =
+        |process: &&Process| Mark::of(process.pid).is_some_and(|mark| mark.session == what.session);
+    let marked: Vec<u32> = may_be_marked.filter(of_session).map(|process| process.pid).collect();
+    seeds.extend(marked);
+    let never = tree.above(me);
+    let mut found = with_below(&tree, seeds, &spared);
+    found.retain(|pid| *pid != me && *pid != 1 && !never.contains(pid));
+    found
+}
+
+fn with_below(tree: &Tree, seeds: Vec<u32>, stop: &dyn Fn(&Process) -> bool) -> BTreeSet<u32> {
+    let mut found = tree.below(&seeds, stop);
+    found.extend(seeds);
+    found
+}
+
+/// The loop itself.
+struct Clearing<'a> {
+    /// Which of all processes belong.
+    look: &'a dyn Fn(&[Process]) -> BTreeSet<u32>,
+    /// SIGKILL to many at once, before each by itself.
+    kill_many: &'a dyn Fn(),
+    reap: &'a dyn Fn(),
+    found: BTreeMap<(u32, u64), Process>,
+}
+
+impl<'a> Clearing<'a> {
+    fn new(
+        look: &'a dyn Fn(&[Process]) -> BTreeSet<u32>,
+        kill_many: &'a dyn Fn(),
+        reap: &'a dyn Fn(),
+    ) -> Clearing<'a> {
+        Clearing { look, kill_many, reap, found: BTreeMap::new() }
+    }
+
+    fn terminate(&mut self, deadline: Time) {
+        let holds = hold_all(&self.alive());
+        signal_all(&holds, Signal::SIGTERM);
+        hold::wait_all(&holds, deadline, None);
+        (self.reap)();
+    }
+
+    fn kill_until_none(mut self, deadline: Time) -> Cleared {
+        loop {
+            let alive = self.alive();
+            let now = clock::now();
+            if alive.is_empty() || now >= deadline {
+                return self.result(alive);
+            }
+            let holds = hold_all(&alive);
+            (self.kill_many)();
+            signal_all(&holds, Signal::SIGKILL);
+            hold::wait_all(&holds, deadline.min(now + LOOK_AGAIN), None);
+            (self.reap)();
+        }
+    }
+
+    /// Those that belong and have not ended: found in this look or in an earlier one.
+    fn alive(&mut self) -> Vec<Process> {
+        let all = procfs::all();
+        let belong = (self.look)(&all);
+        let known = |process: &Process| self.found.contains_key(&identity(process));
+        let belongs = |process: &Process| belong.contains(&process.pid) || known(process);
+        let alive: Vec<Process> =
+            all.into_iter().filter(|process| belongs(process) && !kin::has_ended(process)).collect();
+        for process in &alive {
+            self.found.entry(identity(process)).or_insert_with(|| process.clone());
+        }
+        alive
+    }
+
+    fn result(mut self, left: Vec<Process>) -> Cleared {
+        left.iter().for_each(|process| {
+            self.found.remove(&identity(process));
+        });
+        Cleared { ended: self.found.into_values().collect(), left }
+    }
+}
+
+fn identity(process: &Process) -> (u32, u64) {
+    (process.pid, process.start)
+}
+
+fn hold_all(processes: &[Process]) -> Vec<Hold> {
+    processes.iter().filter_map(Hold::of_process).collect()
+}
+
+fn signal_all(holds: &[Hold], signal: Signal) {
+    for hold in holds {
+        // Not permitted (it changed its user): it shows as left in the end.
+        let _ = hold.signal(signal);
+    }
+}
