@@ -83,3 +83,10 @@ pub const CRASH_TERM_PATIENCE: Duration = Duration::from_millis(300);
 const _: () = assert!(OUTBOX_BYTES_MAX >= BODY_BYTES_MAX);
 const _: () = assert!(IN_FLIGHT_BYTES_MAX >= LINE_BYTES_MAX + BODY_BYTES_MAX);
 const _: () = assert!(STDERR_TAIL_LINES <= STDERR_LINES_MAX);
+
+/// Calls that wait inside the demo server (`sleep`, `--slow`); one more is answered with an error.
+pub const DEMO_JOBS_MAX: usize = 1024;
+
+/// How long a process that the demo server leaves behind lives if nobody ends it. 10 min: longer than any test,
+/// short enough that a broken test run cleans up after itself.
+pub const DEMO_HELPER_LIFE: Duration = Duration::from_secs(600);
