@@ -326,8 +326,9 @@ impl Server {
             return self.reply(id, refuse(INVALID_PARAMS, format!("no signal {number}")), true);
         };
         out::complain(&format!("demo-server: dying of {signal}, as told"));
-        // An ignored signal leaves the call unanswered, which is what the tool promises.
-        let _ = raise(signal);
+        // Twice: the runtime's own handler of SIGSEGV only gives the signal its default meaning back. One that is
+        // ignored leaves the call unanswered, which is what the tool promises.
+        let _ = raise(signal).and_then(|()| raise(signal));
     }
 
     fn sleep(&mut self, id: &RawValue, span: Duration, steps: u64, token: Option<Box<RawValue>>) {
