@@ -3,12 +3,12 @@
 //! Control flow looks at [`FaultKind`], people read the text. Which faults may be retried is decided one floor
 //! up, in `diagnose`.
 
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 use std::fmt;
 
 /// A classified reason. Closed: a new kind must be named here, and given its class in `diagnose`.
 /// The snake_case name is the API's word and never changes.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum FaultKind {
     /// The config entry cannot be run as written.

@@ -79,7 +79,7 @@ pub fn fnv1a(bytes: &[u8]) -> u64 {
 }
 
 /// One incarnation of a server. Process-wide, never reused; every event about a process carries it.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(transparent)]
 pub struct Life(pub u64);
 

@@ -22,6 +22,9 @@ pub const CONNECTIONS_MAX: usize = 512;
 /// Connections of the control socket.
 pub const CONTROL_CONNECTIONS_MAX: usize = 64;
 
+/// One reply on the control socket, for the CLI: the largest tool result and some room; a longer one is refused.
+pub const CONTROL_REPLY_BYTES_MAX: usize = LINE_BYTES_MAX + (1 << 20);
+
 /// Idle event streams in the hub; one more is answered 503.
 pub const STREAMS_MAX: usize = 4096;
 
@@ -36,6 +39,10 @@ pub const SESSION_IDLE: Duration = Duration::from_secs(30 * 60);
 
 /// Calls that wait for one server; one more is answered `busy` at once.
 pub const CALLS_MAX: usize = 1024;
+
+/// A call's whole time, however often progress extends it. 24 h: longer than any job that somebody waits for; then
+/// it is answered `call_timeout`.
+pub const CALL_TOTAL_MAX: Duration = Duration::from_secs(24 * 60 * 60);
 
 /// Bytes queued toward one server that does not read its stdin; more is answered `busy`.
 pub const OUTBOX_BYTES_MAX: usize = 16 << 20;

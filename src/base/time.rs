@@ -3,11 +3,12 @@
 //! [`Time`] is monotonic and counts from the start of the process; [`Wall`] is for people and for files.
 //! Spans are `std::time::Duration`.
 
+use serde::{Deserialize, Serialize};
 use std::ops::{Add, Sub};
 use std::time::Duration;
 
 /// A moment on the monotonic clock, counted from the start of this process.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Default)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Default, Serialize, Deserialize)]
 pub struct Time(pub Duration);
 
 impl Time {

@@ -1,1 +1,8 @@
-//! (being built)
+//! Floor 1: the Model Context Protocol without I/O. Bytes in, values out; params and results stay the bytes
+//! that they were.
+
+pub mod calls;
+pub mod envelope;
+pub mod handshake;
+pub mod scan;
+pub mod tools;

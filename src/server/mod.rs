@@ -1,1 +1,19 @@
-//! (being built)
+//! Floor 3: one server, from its entry in the config to its last process.
+//!
+//! `machine` decides (pure), `supervisor` is the thread that asks it, `life` is the thread of one incarnation,
+//! `link` is the byte path that callers use past both.
+
+pub mod board;
+pub mod conversation;
+pub mod gate;
+pub mod handle;
+pub mod life;
+pub mod lines;
+pub mod link;
+pub mod machine;
+pub mod orders;
+pub mod registry;
+pub mod slot;
+pub mod status;
+pub mod supervisor;
+pub mod tape;

@@ -25,6 +25,21 @@ where
     })
 }
 
+/// The same for a thread that the daemon cannot go on without: after a panic the process aborts, and the guardian
+/// ends what it leaves.
+pub fn spawn_vital<F>(name: &str, body: F) -> io::Result<JoinHandle<()>>
+where
+    F: FnOnce() + Send + 'static,
+{
+    let label = name.to_owned();
+    Builder::new().name(name.to_owned()).stack_size(STACK_BYTES).spawn(move || {
+        if let Err(panic) = catch_unwind(AssertUnwindSafe(body)) {
+            log::error!("thread {label} panicked: {}; the daemon ends", panic_text(panic.as_ref()));
+            std::process::abort();
+        }
+    })
+}
+
 /// What a panic said.
 pub fn panic_text(panic: &(dyn Any + Send)) -> String {
     let text = panic.downcast_ref::<&str>().map(|text| (*text).to_owned());

@@ -1,0 +1,368 @@
+//! The one table of commands. Parsing, help, suggestions and `docs/cli.md` all come from it, so none can be wrong
+//! alone.
+//!
+//! It knows the words and what they set; what a command does is in the file of its own that it points to.
+
+use super::exit::Outcome;
+use super::options::{Given, count, level, span, text};
+use super::output::Out;
+use super::{cleanup, config_check, demo_server, help, serve, status, tools, upstream};
+use std::ffi::OsString;
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+pub struct Command {
+    /// One word, or a group and a word.
+    pub path: &'static [&'static str],
+    pub words: Words,
+    pub options: &'static [Opt],
+    /// One line for the list of commands.
+    pub summary: &'static str,
+    /// The text of its own help; paragraphs are separated by an empty line.
+    pub about: &'static str,
+    pub examples: &'static [&'static str],
+    pub run: Run,
+}
+
+impl Command {
+    pub fn name(&self) -> String {
+        self.path.join(" ")
+    }
+}
+
+/// The plain words that a command takes, by the name that the help gives them.
+#[derive(Clone, Copy)]
+pub enum Words {
+    None,
+    Optional(&'static str),
+    One(&'static str),
+    /// One or more.
+    Many(&'static str),
+    /// None, one or more.
+    Any(&'static str),
+}
+
+#[derive(Clone, Copy)]
+pub enum Run {
+    Given(RunGiven),
+    /// All arguments go on unread.
+    Raw(RunRaw),
+}
+
+pub type RunGiven = fn(&Given, &mut Out) -> Outcome;
+pub type RunRaw = fn(Vec<OsString>) -> ExitCode;
+type Set = fn(&mut Given, OsString) -> Result<(), String>;
+
+pub struct Opt {
+    /// `-` and `_` mean the same when it is typed.
+    pub long: &'static str,
+    pub short: Option<char>,
+    pub value: Value,
+    /// The variable that gives the value when the option is absent.
+    pub env: Option<&'static str>,
+    pub help: &'static str,
+    pub set: Set,
+}
+
+#[derive(Clone, Copy)]
+pub enum Value {
+    Flag,
+    Required(&'static str),
+    /// `--wait` or `--wait=SPAN`.
+    Optional {
+        name: &'static str,
+        default: &'static str,
+    },
+}
+
+const fn flag(long: &'static str, help: &'static str, set: Set) -> Opt {
+    Opt { long, short: None, value: Value::Flag, env: None, help, set }
+}
+
+const fn option(long: &'static str, name: &'static str, help: &'static str, set: Set) -> Opt {
+    Opt { long, short: None, value: Value::Required(name), env: None, help, set }
+}
+
+/// Options of every command, before or after it.
+pub const GLOBALS: &[Opt] = &[
+    Opt {
+        short: Some('c'),
+        env: Some("MCPVISOR_CONFIG"),
+        ..option("config", "FILE", "The config to use instead of looking for one", |given, value| {
+            given.options.config = Some(PathBuf::from(value));
+            Ok(())
+        })
+    },
+    Opt {
+        short: Some('l'),
+        env: Some("MCPVISOR_LISTEN"),
+        ..option(
+            "listen",
+            "HOST:PORT",
+            "Where the endpoint listens [default: 127.0.0.1:8080]",
+            |given, value| {
+                given.options.listen = Some(text(value)?);
+                Ok(())
+            },
+        )
+    },
+    Opt {
+        env: Some("MCPVISOR_STATE_DIR"),
+        ..option("state-dir", "DIR", "Where the daemon keeps its state and control socket", |given, value| {
+            given.options.state_dir = Some(PathBuf::from(value));
+            Ok(())
+        })
+    },
+    Opt {
+        env: Some("MCPVISOR_LOG_LEVEL"),
+        ..option(
+            "log-level",
+            "LEVEL",
+            "off, error, warn, info, debug or trace [default: info]",
+            |given, value| {
+                given.options.log_level = Some(level(value)?);
+                Ok(())
+            },
+        )
+    },
+];
+
+const JSON: Opt = flag("json", "Print the daemon's JSON as it came", |given, _| {
+    given.json = true;
+    Ok(())
+});
+
+const WAIT: Opt = Opt {
+    value: Value::Optional { name: "SPAN", default: "30s" },
+    ..flag("wait", "Wait until it is done, and say how it ended", |given, value| {
+        given.wait = Some(span(value)?);
+        Ok(())
+    })
+};
+
+pub const COMMANDS: &[Command] = &[
+    Command {
+        path: &["serve"],
+        words: Words::None,
+        options: &[],
+        summary: "Run the servers of the config behind one endpoint",
+        about: "Starts every enabled server of the config, keeps it running, and serves the tools of all at \
+                http://127.0.0.1:8080/mcp. Without a config it runs one built-in demo server.\n\n\
+                SIGTERM or Ctrl-C stops everything in order. One daemon runs per state directory.",
+        examples: &["mcpvisor serve", "mcpvisor serve --config ./mcp_config.json --listen 127.0.0.1:9000"],
+        run: Run::Given(serve::run),
+    },
+    Command {
+        path: &["status"],
+        words: Words::None,
+        options: &[JSON],
+        summary: "Show every server: state, tools, restarts, and why it is down",
+        about: "One line per server; below a server that is not fine, its last error, what to do about it, and \
+                when it is tried again.",
+        examples: &["mcpvisor status", "mcpvisor status --json"],
+        run: Run::Given(status::run),
+    },
+    Command {
+        path: &["upstream", "list"],
+        words: Words::None,
+        options: &[JSON],
+        summary: "List the servers",
+        about: "The servers of `mcpvisor status`, without the line about the daemon.",
+        examples: &[],
+        run: Run::Given(upstream::list),
+    },
+    Command {
+        path: &["upstream", "restart"],
+        words: Words::Many("NAME"),
+        options: &[WAIT],
+        summary: "Stop servers and start them again",
+        about: "Starts a new life of each server; a backoff or an automatic disable is forgotten.",
+        examples: &["mcpvisor upstream restart git time --wait"],
+        run: Run::Given(upstream::restart),
+    },
+    Command {
+        path: &["upstream", "enable"],
+        words: Words::Many("NAME"),
+        options: &[WAIT],
+        summary: "Start servers that are disabled",
+        about: "Holds until the daemon ends; the config file is not changed.",
+        examples: &["mcpvisor upstream enable git --wait=10s"],
+        run: Run::Given(upstream::enable),
+    },
+    Command {
+        path: &["upstream", "disable"],
+        words: Words::Many("NAME"),
+        options: &[WAIT],
+        summary: "Stop servers and keep them stopped",
+        about: "Holds until the daemon ends; the config file is not changed.",
+        examples: &["mcpvisor upstream disable git"],
+        run: Run::Given(upstream::disable),
+    },
+    Command {
+        path: &["upstream", "logs"],
+        words: Words::One("NAME"),
+        options: &[Opt {
+            short: Some('n'),
+            ..option("lines", "N", "How many lines, counted from the end [default: 50]", |given, value| {
+                given.lines = Some(count(value)?);
+                Ok(())
+            })
+        }],
+        summary: "Print what a server wrote to its stderr",
+        about: "The last lines of the server's own log.",
+        examples: &["mcpvisor upstream logs git --lines 200"],
+        run: Run::Given(upstream::logs),
+    },
+    Command {
+        path: &["tools", "list"],
+        words: Words::None,
+        options: &[
+            option("server", "NAME", "Only the tools of this server", |given, value| {
+                given.server = Some(text(value)?);
+                Ok(())
+            }),
+            JSON,
+        ],
+        summary: "List the tools of all servers",
+        about: "The name as a client sees it at /mcp, and the first line of its description.",
+        examples: &["mcpvisor tools list --server git"],
+        run: Run::Given(tools::list),
+    },
+    Command {
+        path: &["call", "tool"],
+        words: Words::None,
+        options: &[
+            Opt {
+                short: Some('t'),
+                ..option("tool-name", "NAME", "SERVER__TOOL as listed, or SERVER:TOOL", |given, value| {
+                    given.tool_name = Some(text(value)?);
+                    Ok(())
+                })
+            },
+            Opt {
+                short: Some('j'),
+                ..option(
+                    "json_args",
+                    "JSON",
+                    "The arguments, one JSON object [default: {}]",
+                    |given, value| {
+                        given.json_args = Some(text(value)?);
+                        Ok(())
+                    },
+                )
+            },
+            option(
+                "timeout",
+                "SPAN",
+                "Give up after this [default: the server's call_timeout]",
+                |given, value| {
+                    given.timeout = Some(span(value)?);
+                    Ok(())
+                },
+            ),
+            JSON,
+        ],
+        summary: "Call one tool and print its result",
+        about: "Prints the text of the result. A tool that reports an error ends with exit code 1.",
+        examples: &[
+            "mcpvisor call tool --tool-name=time__get_current_time --json_args='{\"timezone\":\"UTC\"}'",
+        ],
+        run: Run::Given(tools::call),
+    },
+    Command {
+        path: &["config", "check"],
+        words: Words::Optional("FILE"),
+        options: &[],
+        summary: "Check a config and print all findings",
+        about: "Checks FILE, or the config that `mcpvisor serve` would use. Exit code 4 if anything in it does \
+                not work as written.",
+        examples: &["mcpvisor config check ./mcp_config.json"],
+        run: Run::Given(config_check::run),
+    },
+    Command {
+        path: &["cleanup"],
+        words: Words::None,
+        options: &[
+            flag("force", "Do not ask", |given, _| {
+                given.force = true;
+                Ok(())
+            }),
+            flag("dry-run", "Only say what would be ended", |given, _| {
+                given.dry_run = true;
+                Ok(())
+            }),
+            flag("verbose", "Also say what is kept, and why", |given, _| {
+                given.verbose = true;
+                Ok(())
+            }),
+            flag("json", "Print one JSON object", |given, _| {
+                given.json = true;
+                Ok(())
+            }),
+        ],
+        summary: "End what a dead daemon left behind",
+        about: "Finds processes that carry our mark and whose daemon is provably gone, and ends them. Never by \
+                name or pattern; what cannot be proven dead is kept. Exit code 3 if there was nothing to end.",
+        examples: &["mcpvisor cleanup --dry-run --verbose", "mcpvisor cleanup --force"],
+        run: Run::Given(cleanup::run),
+    },
+    Command {
+        path: &["demo-server"],
+        words: Words::Any("ARGS"),
+        options: &[],
+        summary: "Be a small MCP server on stdin and stdout",
+        about: "The built-in server that `mcpvisor serve` runs without a config. Its own switches: \
+                mcpvisor demo-server --help.",
+        examples: &[],
+        run: Run::Raw(demo_server::run),
+    },
+    Command {
+        path: &["version"],
+        words: Words::None,
+        options: &[],
+        summary: "Print the version",
+        about: "Prints the name and the version of this binary; --version does the same.",
+        examples: &[],
+        run: Run::Given(help::version),
+    },
+    Command {
+        path: &["help"],
+        words: Words::Any("COMMAND"),
+        options: &[],
+        summary: "Explain a command",
+        about: "The help of one command, of a group of commands, or this list.",
+        examples: &["mcpvisor help upstream restart"],
+        run: Run::Given(help::run),
+    },
+];
+
+/// The commands below `path`: the one that it names, those of the group that it names, or all of an empty path.
+pub fn below(path: &[impl AsRef<str>]) -> impl Iterator<Item = &'static Command> {
+    COMMANDS.iter().filter(move |command| {
+        path.len() <= command.path.len()
+            && path.iter().zip(command.path).all(|(typed, word)| typed.as_ref() == *word)
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::collections::BTreeSet;
+
+    #[test]
+    fn table_is_sound() {
+        let mut paths = BTreeSet::new();
+        for command in COMMANDS {
+            assert!(paths.insert(command.path), "{} is there twice", command.name());
+            assert!((1..=2).contains(&command.path.len()));
+            let mut names = BTreeSet::from(["help".to_owned()]);
+            let mut shorts = BTreeSet::from(['h', 'V']);
+            for option in GLOBALS.iter().chain(command.options) {
+                assert!(names.insert(option.long.to_owned()), "{}: --{} twice", command.name(), option.long);
+                assert!(option.short.is_none_or(|short| shorts.insert(short)), "{}", option.long);
+                assert!(!option.help.ends_with('.'));
+            }
+            assert!(!command.summary.ends_with('.') && command.about.ends_with('.'), "{}", command.name());
+        }
+    }
+}

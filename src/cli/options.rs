@@ -1,0 +1,125 @@
+//! What a command line can say: the options that every command takes, and those of single commands.
+//!
+//! Only values and how one text becomes one value; which options exist is told by the table in `command`.
+
+use super::exit::{Exit, Failure};
+use std::ffi::OsString;
+use std::path::PathBuf;
+use std::time::Duration;
+
+/// The options of every command. `None`: neither the option nor its variable was given.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Options {
+    pub config: Option<PathBuf>,
+    /// As written: `HOST:PORT`.
+    pub listen: Option<String>,
+    pub state_dir: Option<PathBuf>,
+    pub log_level: Option<log::LevelFilter>,
+}
+
+/// One understood command line: the options of every command, those of single ones, and the plain words.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Given {
+    pub options: Options,
+    /// Words after the command, checked for their number only.
+    pub words: Vec<OsString>,
+    pub json: bool,
+    pub force: bool,
+    pub dry_run: bool,
+    pub verbose: bool,
+    pub lines: Option<u32>,
+    pub wait: Option<Duration>,
+    pub timeout: Option<Duration>,
+    pub server: Option<String>,
+    pub tool_name: Option<String>,
+    pub json_args: Option<String>,
+}
+
+impl Given {
+    /// The plain words as text.
+    pub fn names(&self) -> Result<Vec<String>, Failure> {
+        self.words.iter().map(|word| text(word.clone()).map_err(Failure::usage)).collect()
+    }
+}
+
+/// An option's value as text; names, levels and JSON are UTF-8.
+pub fn text(value: OsString) -> Result<String, String> {
+    value.into_string().map_err(|value| format!("`{}` is not UTF-8", value.display()))
+}
+
+/// A span of time: a number of seconds, or `500ms`, `3s`, `2m`.
+pub fn span(value: OsString) -> Result<Duration, String> {
+    let text = text(value)?;
+    if let Ok(seconds) = text.parse::<u32>() {
+        return Ok(Duration::from_secs(seconds.into()));
+    }
+    humantime::parse_duration(&text)
+        .map_err(|_| format!("`{text}` is no span of time (try 500ms, 30s or 2m)"))
+}
+
+/// A count of one or more.
+pub fn count(value: OsString) -> Result<u32, String> {
+    let text = text(value)?;
+    match text.parse::<u32>() {
+        Ok(count) if count > 0 => Ok(count),
+        _ => Err(format!("`{text}` is no number from 1 on")),
+    }
+}
+
+pub fn level(value: OsString) -> Result<log::LevelFilter, String> {
+    let text = text(value)?;
+    text.parse().map_err(|_| format!("`{text}` is no level (off, error, warn, info, debug or trace)"))
+}
+
+/// Where the daemon of these options keeps its state, and so its control socket.
+///
+/// Order: `--state-dir` or `MCPVISOR_STATE_DIR` (both are in `options`), `$STATE_DIRECTORY` (systemd),
+/// `/var/lib/mcpvisor` for root, `$XDG_STATE_HOME/mcpvisor`, `~/.local/state/mcpvisor`.
+pub fn state_dir(options: &Options) -> Result<PathBuf, Failure> {
+    if let Some(dir) = &options.state_dir {
+        return Ok(dir.clone());
+    }
+    let var = |name: &str| std::env::var_os(name).filter(|value| !value.is_empty()).map(PathBuf::from);
+    // systemd lists several directories with colons; ours is the first.
+    let from_systemd = var("STATE_DIRECTORY").and_then(|list| std::env::split_paths(&list).next());
+    let of_user = || {
+        if is_root() {
+            return Some(PathBuf::from("/var/lib/mcpvisor"));
+        }
+        let base = var("XDG_STATE_HOME").or_else(|| var("HOME").map(|home| home.join(".local/state")))?;
+        Some(base.join("mcpvisor"))
+    };
+    from_systemd.or_else(of_user).ok_or_else(|| {
+        Failure::new(Exit::Failed, "find the state directory: neither HOME nor XDG_STATE_HOME is set")
+            .hint("give --state-dir DIR")
+    })
+}
+
+fn is_root() -> bool {
+    use std::os::unix::fs::MetadataExt;
+    std::fs::metadata("/proc/self").is_ok_and(|own| own.uid() == 0)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn spans() {
+        let check = |text: &str, expected| assert_eq!(span(text.into()).ok(), expected, "{text}");
+        check("30", Some(Duration::from_secs(30)));
+        check("500ms", Some(Duration::from_millis(500)));
+        check("2m", Some(Duration::from_secs(120)));
+        check("soon", None);
+        check("-1", None);
+        check("", None);
+    }
+
+    #[test]
+    fn counts_and_levels() {
+        assert_eq!(count("20".into()), Ok(20));
+        assert_eq!(count("0".into()), Err("`0` is no number from 1 on".to_owned()));
+        assert_eq!(level("debug".into()), Ok(log::LevelFilter::Debug));
+        assert!(level("loud".into()).is_err());
+    }
+}

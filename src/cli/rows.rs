@@ -1,0 +1,248 @@
+//! Servers as lines: one row each, and below a server that is not fine, why and what to do. Pure.
+//!
+//! Nothing that a person needs is ever cut: a long name gets a line of its own, and reasons and hints are wrapped at
+//! words.
+
+use super::output::{Colour, tame, wrap};
+use crate::base::text::span;
+use crate::base::time::Wall;
+use serde::Deserialize;
+use std::time::{Duration, UNIX_EPOCH};
+
+/// One entry of `servers` in the status object, as far as it is shown.
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(default)]
+pub struct ServerRow {
+    pub name: String,
+    pub state: String,
+    pub phase: Option<String>,
+    /// RFC 3339.
+    pub since: Option<String>,
+    pub pid: Option<u32>,
+    pub life: Option<u64>,
+    pub tools: u64,
+    pub restarts: u64,
+    pub last_error: Option<Trouble>,
+    /// RFC 3339.
+    pub next_retry_at: Option<String>,
+    pub reason: Option<Trouble>,
+}
+
+#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize)]
+#[serde(default)]
+pub struct Trouble {
+    pub kind: String,
+    pub message: String,
+    pub hint: String,
+}
+
+impl Trouble {
+    fn text(&self) -> String {
+        let message = if self.message.is_empty() { &self.kind } else { &self.message };
+        if self.hint.is_empty() { message.clone() } else { format!("{message} ({})", self.hint) }
+    }
+}
+
+/// Whether a server in this state needs no explanation.
+pub fn is_fine(state: &str) -> bool {
+    matches!(state, "ready" | "sleeping" | "disabled" | "stopping")
+}
+
+pub fn is_up(state: &str) -> bool {
+    matches!(state, "ready" | "sleeping")
+}
+
+/// The moment of an RFC 3339 text.
+fn wall(text: &str) -> Option<Wall> {
+    let at = humantime::parse_rfc3339(text).ok()?;
+    Some(Wall(at.duration_since(UNIX_EPOCH).ok()?.as_millis() as u64))
+}
+
+fn between(from: Wall, to: Wall) -> Duration {
+    Duration::from_millis(to.0.saturating_sub(from.0))
+}
+
+/// Why the server is not fine, what to do, and when it is tried again; `None` if it is fine or says nothing.
+pub fn why(row: &ServerRow, now: Wall) -> Option<String> {
+    if is_fine(&row.state) {
+        return None;
+    }
+    let mut parts: Vec<String> = row.reason.iter().map(Trouble::text).collect();
+    let same = |error: &&Trouble| row.reason.as_ref().is_some_and(|reason| reason.message == error.message);
+    if let Some(error) = row.last_error.as_ref().filter(|error| !same(error)) {
+        parts.push(error.text());
+    }
+    if let Some(at) = row.next_retry_at.as_deref().and_then(wall) {
+        let left = between(now, at);
+        parts.push(if left.is_zero() {
+            "retry is due".to_owned()
+        } else {
+            format!("retry in {}", span(left))
+        });
+    }
+    (!parts.is_empty()).then(|| parts.join("; "))
+}
+
+fn colour(state: &str) -> Colour {
+    match state {
+        "ready" | "sleeping" => Colour::Green,
+        "disabled" => Colour::Dim,
+        "backoff" | "parked" | "auto_disabled" => Colour::Red,
+        _ => Colour::Yellow,
+    }
+}
+
+const HEADINGS: [&str; 6] = ["SERVER", "STATE", "SINCE", "PID", "TOOLS", "RESTARTS"];
+/// Between two columns, and before what is said below a row.
+const GAP: &str = "  ";
+const INDENT: usize = 4;
+
+/// The table with its headings, or one line that there is nothing to list.
+pub fn table(
+    rows: &[ServerRow],
+    now: Wall,
+    columns: usize,
+    paint: &dyn Fn(&str, Colour) -> String,
+) -> String {
+    if rows.is_empty() {
+        return "no servers\n".to_owned();
+    }
+    let cells: Vec<[String; 6]> = rows.iter().map(|row| cells(row, now)).collect();
+    let mut widths = HEADINGS.map(str::len);
+    for row in &cells {
+        for (width, cell) in widths.iter_mut().zip(row) {
+            *width = (*width).max(cell.chars().count());
+        }
+    }
+    let others: usize = widths[1..].iter().map(|width| width + GAP.len()).sum();
+    widths[0] = widths[0].min(columns.saturating_sub(others)).max(HEADINGS[0].len());
+    let mut text =
+        format!("{}\n", paint(&line(&HEADINGS.map(str::to_owned), &widths, |cell| cell), Colour::Bold));
+    for (row, mut cells) in rows.iter().zip(cells) {
+        if cells[0].chars().count() > widths[0] {
+            text.push_str(&format!("{}\n", cells[0]));
+            cells[0].clear();
+        }
+        text.push_str(&line(&cells, &widths, |state| paint(&state, colour(&row.state))));
+        text.push('\n');
+        if let Some(why) = why(row, now) {
+            wrap(&tame(&why), columns, INDENT).iter().for_each(|line| text.push_str(&format!("{line}\n")));
+        }
+    }
+    text
+}
+
+fn cells(row: &ServerRow, now: Wall) -> [String; 6] {
+    let phase = row.phase.as_deref().filter(|phase| !phase.is_empty());
+    let state = match phase {
+        Some(phase) => format!("{} ({})", row.state, phase),
+        None => row.state.clone(),
+    };
+    let since = row.since.as_deref().and_then(wall).map(|since| span(between(since, now)));
+    let or_dash = |text: Option<String>| text.unwrap_or_else(|| "-".to_owned());
+    [
+        tame(&row.name),
+        tame(&state),
+        or_dash(since),
+        or_dash(row.pid.map(|pid| pid.to_string())),
+        row.tools.to_string(),
+        row.restarts.to_string(),
+    ]
+}
+
+/// Words to the left, numbers to the right; `paint` gets the state with its padding.
+fn line(cells: &[String; 6], widths: &[usize; 6], paint: impl Fn(String) -> String) -> String {
+    let [name, state, since, pid, tools, restarts] = cells;
+    let [w_name, w_state, w_since, w_pid, w_tools, w_restarts] = *widths;
+    let state = paint(format!("{state:w_state$}"));
+    format!(
+        "{name:w_name$}{GAP}{state}{GAP}{since:>w_since$}{GAP}{pid:>w_pid$}{GAP}{tools:>w_tools$}{GAP}{restarts:>w_restarts$}"
+    )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const NOW: Wall = Wall(1_795_169_907_000);
+
+    fn at(ms: i64) -> Option<String> {
+        Some(Wall(NOW.0.checked_add_signed(ms).unwrap()).rfc3339())
+    }
+
+    fn trouble(message: &str, hint: &str) -> Option<Trouble> {
+        Some(Trouble { kind: "exited".to_owned(), message: message.to_owned(), hint: hint.to_owned() })
+    }
+
+    fn server(name: &str, state: &str) -> ServerRow {
+        ServerRow {
+            name: name.to_owned(),
+            state: state.to_owned(),
+            since: at(-200_000),
+            ..ServerRow::default()
+        }
+    }
+
+    fn check(rows: &[ServerRow], columns: usize, expected: &str) {
+        let text = table(rows, NOW, columns, &|text, _| text.to_owned());
+        assert_eq!(text, expected.trim_start_matches('\n'), "got:\n{text}");
+    }
+
+    #[test]
+    fn tables() {
+        check(&[], 80, "no servers\n");
+        let ready = ServerRow {
+            pid: Some(4711),
+            tools: 13,
+            restarts: 2,
+            last_error: trouble("old", ""),
+            ..server("time", "ready")
+        };
+        let connecting = ServerRow { phase: Some("handshaking".to_owned()), ..server("git", "connecting") };
+        let backoff = ServerRow {
+            last_error: trouble(
+                "git: exited with code 1: No module named mcp_server_git",
+                "pip install mcp-server-git",
+            ),
+            reason: trouble(
+                "git: exited with code 1: No module named mcp_server_git",
+                "pip install mcp-server-git",
+            ),
+            next_retry_at: at(12_400),
+            ..server("git-2", "backoff")
+        };
+        check(
+            &[ready, connecting, backoff],
+            80,
+            "
+SERVER  STATE                     SINCE   PID  TOOLS  RESTARTS
+time    ready                     3m20s  4711     13         2
+git     connecting (handshaking)  3m20s     -      0         0
+git-2   backoff                   3m20s     -      0         0
+    git: exited with code 1: No module named mcp_server_git (pip install
+    mcp-server-git); retry in 12s
+",
+        );
+    }
+
+    #[test]
+    fn long_names_and_strange_bytes() {
+        let long = ServerRow {
+            reason: trouble("ten\x1b[2J failures\nin 30 min", ""),
+            last_error: trouble("", "look at its log"),
+            next_retry_at: at(-5),
+            ..server("a-name-that-is-longer-than-its-column", "auto_disabled")
+        };
+        check(
+            &[long],
+            60,
+            "
+SERVER            STATE          SINCE  PID  TOOLS  RESTARTS
+a-name-that-is-longer-than-its-column
+                  auto_disabled  3m20s    -      0         0
+    ten[2J failures in 30 min; exited (look at its log);
+    retry is due
+",
+        );
+    }
+}

@@ -1,0 +1,77 @@
+//! `mcpvisor status`: the daemon in one line, then its servers.
+
+use super::control::{Control, read_json};
+use super::exit::{Exit, Outcome};
+use super::options::Given;
+use super::output::{Colour, Out, flow, tame};
+use super::rows::{ServerRow, table};
+use crate::base::text::span;
+use crate::base::time::Wall;
+use crate::sys::clock;
+use serde::Deserialize;
+use serde::de::IgnoredAny;
+use std::time::Duration;
+
+/// The status object, as far as it is shown.
+#[derive(Debug, Default, Deserialize)]
+#[serde(default)]
+pub struct Status {
+    version: String,
+    pid: u32,
+    uptime_ms: u64,
+    /// `HOST:PORT`.
+    listen: String,
+    config: ConfigFacts,
+    pub servers: Vec<ServerRow>,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(default)]
+struct ConfigFacts {
+    path: Option<String>,
+    loads: u64,
+    findings: Vec<IgnoredAny>,
+}
+
+pub fn run(given: &Given, out: &mut Out) -> Outcome {
+    let body = Control::of(&given.options)?.get("/api/v1/status")?;
+    if given.json {
+        out.body(&body);
+        return Ok(Exit::Ok);
+    }
+    let status: Status = read_json(&body)?;
+    let text = render(&status, clock::wall(), out.columns, &|text, colour| out.paint(text, colour));
+    out.text(&text);
+    Ok(Exit::Ok)
+}
+
+fn render(status: &Status, now: Wall, columns: usize, paint: &dyn Fn(&str, Colour) -> String) -> String {
+    let mut text = flow(&about_daemon(status), columns);
+    text.push('\n');
+    text.push_str(&table(&status.servers, now, columns, paint));
+    text
+}
+
+fn about_daemon(status: &Status) -> Vec<String> {
+    let mut parts = vec![
+        format!("mcpvisor {}", tame(&status.version)),
+        format!("pid {}", status.pid),
+        format!("up {}", span(Duration::from_millis(status.uptime_ms))),
+    ];
+    if !status.listen.is_empty() {
+        parts.push(format!("http://{}/mcp", tame(&status.listen)));
+    }
+    let config = &status.config;
+    parts.push(match config.path.as_deref().filter(|path| !path.is_empty()) {
+        Some(path) => {
+            let findings = match config.findings.len() {
+                0 => String::new(),
+                1 => ", 1 finding".to_owned(),
+                count => format!(", {count} findings"),
+            };
+            format!("config {} (loaded {}x{findings})", tame(path), config.loads)
+        }
+        None => "no config file".to_owned(),
+    });
+    parts
+}

@@ -1,0 +1,97 @@
+//! From an entry of the config to what a life runs: variables resolved now, environment scrubbed, marks set.
+
+use crate::base::fault::Fault;
+use crate::base::id::Life;
+use crate::config::{Config, Launch, ServerConfig, Template, expand_home};
+use crate::reaper::mark::Marker;
+use crate::server::machine::Policy;
+use crate::server::supervisor::Plan;
+use crate::sys::spawn::Program;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+/// Variables that speak of us and not of a server: our settings, and what a service manager told us.
+fn is_ours(name: &str) -> bool {
+    const NAMES: [&str; 3] = ["NOTIFY_SOCKET", "JOURNAL_STREAM", "INVOCATION_ID"];
+    const PREFIXES: [&str; 3] = ["MCPVISOR_", "LISTEN_", "WATCHDOG_"];
+    NAMES.contains(&name) || PREFIXES.iter().any(|prefix| name.starts_with(prefix))
+}
+
+/// What a child inherits of our environment.
+pub fn inherited(environment: impl Iterator<Item = (String, String)>) -> Vec<(String, String)> {
+    environment.filter(|(name, _)| !is_ours(name)).collect()
+}
+
+/// How the lives of this server are made. The entry is copied; the environment is read at every launch.
+pub fn plan(entry: &ServerConfig, marker: &Marker) -> Box<Plan> {
+    let (entry, marker) = (entry.clone(), marker.clone());
+    Box::new(move |life| program(&entry, &marker, life))
+}
+
+fn program(entry: &ServerConfig, marker: &Marker, life: Life) -> Result<Program, Fault> {
+    let Launch::Process { command, args, env, working_dir } = &entry.launch else {
+        let fault = entry.problem.clone();
+        return Err(fault.unwrap_or_else(|| Fault::new(crate::base::fault::FaultKind::NotSupported, "nothing to run")));
+    };
+    let lookup = |name: &str| std::env::var(name).ok();
+    let resolve = |template: &Template| template.resolve(lookup);
+    let home = home();
+    let mut environment = inherited(std::env::vars_os().filter_map(|(name, value)| {
+        Some((name.into_string().ok()?, value.into_string().ok()?))
+    }));
+    for (name, value) in env {
+        environment.retain(|(known, _)| known != name);
+        environment.push((name.clone(), resolve(value)?));
+    }
+    environment.extend(marker.mark(&entry.slug, life).env());
+    Ok(Program {
+        command: with_home(&resolve(command)?, home.as_deref()),
+        args: args.iter().map(resolve).collect::<Result<_, _>>()?,
+        env: environment,
+        dir: match working_dir {
+            Some(dir) => Some(expand_home(&resolve(dir)?, home.as_deref())),
+            None => None,
+        },
+    })
+}
+
+/// `~/bin/server` as a command; any other command stays as it is.
+fn with_home(command: &str, home: Option<&Path>) -> String {
+    if command.starts_with("~/") { expand_home(command, home).to_string_lossy().into_owned() } else { command.to_owned() }
+}
+
+pub fn home() -> Option<PathBuf> {
+    std::env::var_os("HOME").filter(|home| !home.is_empty()).map(PathBuf::from)
+}
+
+/// The numbers of one server's machine.
+pub fn policy(config: &Config, entry: &ServerConfig) -> Policy {
+    let plain = Policy::default();
+    let stop_grace = config.stop_grace(entry);
+    Policy {
+        connect_timeout: config.connection_timeout(entry),
+        eof_grace: plain.eof_grace.min(stop_grace / 2),
+        stop_grace,
+        verify_timeout: config.cleanup.verify_timeout,
+        probe_every: config.health_check_interval(entry),
+        retry_backoff_max: config.connections.retry_backoff_max.max(Duration::from_secs(1)),
+        auto_disable: config.auto_disable.enabled,
+        failure_threshold: config.auto_disable.failure_threshold as usize,
+        failure_window: config.auto_disable.window,
+        startup_attempts: config.auto_disable.startup_attempts as usize,
+        ..plain
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_speaks_of_us_is_not_inherited() {
+        let names = ["PATH", "MCPVISOR_TOKEN", "NOTIFY_SOCKET", "LISTEN_FDS", "WATCHDOG_USEC", "JOURNAL_STREAM", "HOME"];
+        let all = names.iter().map(|name| ((*name).to_owned(), String::new()));
+        let left: Vec<String> = inherited(all).into_iter().map(|(name, _)| name).collect();
+        assert_eq!(left, ["PATH", "HOME"]);
+    }
+}

@@ -1,0 +1,258 @@
+//! One call of one tool: finding its server, waiting for it to be ready, sending, and waiting for the answer.
+//!
+//! Every call gets exactly one answer: whoever removes it from the link's pending calls gives it.
+
+use super::catalogue::{Cache, Catalogue};
+use super::sessions::Mount;
+use crate::base::fault::{Fault, FaultKind};
+use crate::base::id::CallId;
+use crate::base::text;
+use crate::base::time::Time;
+use crate::mcp::calls::NewCall;
+use crate::mcp::envelope;
+use crate::mcp::tools::{self, CallParams};
+use crate::server::board::Board;
+use crate::server::handle::Server;
+use crate::server::link::{Link, Waiter};
+use crate::server::registry::Registry;
+use crate::server::slot::{Answer, Slot, Word};
+use crate::sys::clock;
+use std::ops::Range;
+use std::sync::Arc;
+use std::time::Duration;
+
+/// What callers need of the running daemon.
+pub struct Router {
+    pub servers: Arc<Registry>,
+    pub board: Board,
+    pub cache: Cache,
+}
+
+/// One `tools/call` as a client sent it.
+pub struct Request<'a> {
+    pub mount: &'a Mount,
+    /// The session's number; 0 for the REST API.
+    pub session: u64,
+    /// The request's id, raw.
+    pub id: &'a str,
+    pub params: &'a str,
+}
+
+/// A call that was sent and waits. Dropping it gives the call up without telling the server.
+pub struct OpenCall {
+    link: Arc<Link>,
+    id: CallId,
+    slot: Slot,
+    deadline: Time,
+    patience: Duration,
+    server: Arc<Server>,
+    done: bool,
+}
+
+/// What a waiting caller hears next.
+#[derive(Debug)]
+pub enum Heard {
+    Progress(Box<str>),
+    Answer(Answer),
+    PeerClosed,
+    /// Nothing within the time given.
+    Quiet,
+}
+
+impl Router {
+    pub fn catalogue(&self) -> Arc<Catalogue> {
+        self.cache.get(&self.servers, self.board.lists())
+    }
+
+    /// Finds the server, waits until it is ready (within its call deadline), and sends.
+    pub fn open(&self, request: &Request<'_>) -> Result<OpenCall, Fault> {
+        let call = tools::call_params(request.params);
+        let Some((name, span)) = call.name.clone() else {
+            return Err(Fault::new(FaultKind::Unknown, "tools/call: params have no string `name`"));
+        };
+        let (server, own_name) = self.target(request.mount, &name)?;
+        let deadline = clock::now() + server.call_patience;
+        let link = self.ready_link(&server, deadline)?;
+        let slot = Slot::default();
+        let token = call.progress_token.clone().map(|span| request.params[span].into());
+        let new = NewCall {
+            session: request.session,
+            request: Some(request.id.into()),
+            opened: clock::now(),
+            deadline,
+            patience: server.call_patience,
+            wants_progress: token.is_some(),
+        };
+        let rename = own_name.map(|own| (span, envelope::quote(&own)));
+        let params = |id: CallId| Some(rewritten(request.params, &call, rename, id));
+        let id = link.call(new, Waiter::Caller { slot: slot.clone(), token }, "tools/call", params)?;
+        Ok(OpenCall { link, id, slot, deadline, patience: server.call_patience, server, done: false })
+    }
+
+    /// The server that `name` belongs to, and the tool's own name where that is another one.
+    fn target(&self, mount: &Mount, name: &str) -> Result<(Arc<Server>, Option<String>), Fault> {
+        match mount {
+            Mount::One(server) => match self.servers.find(server) {
+                Some(server) => Ok((server, None)),
+                None => Err(unknown_server(&self.servers, server)),
+            },
+            Mount::All => {
+                let catalogue = self.catalogue();
+                if let Some(entry) = catalogue.find(name) {
+                    return Ok((entry.server.clone(), Some(entry.tool.name.clone())));
+                }
+                // A server in its first start has listed nothing yet: its prefix is all that is known of it.
+                if let Some((server, tool)) = self.coming(name) {
+                    return Ok((server, Some(tool)));
+                }
+                Err(self.unknown_tool(&catalogue, name))
+            }
+        }
+    }
+
+    fn coming(&self, name: &str) -> Option<(Arc<Server>, String)> {
+        let all = self.servers.all();
+        let first_start = |server: &&Arc<Server>| server.known().tools.is_none() && server.status().is_coming();
+        all.iter().filter(first_start).find_map(|server| {
+            let tool = name.strip_prefix(server.slug.as_str())?.strip_prefix("__")?;
+            Some((server.clone(), tool.to_owned()))
+        })
+    }
+
+    fn unknown_tool(&self, catalogue: &Catalogue, name: &str) -> Fault {
+        let shown = text::shorten(name, 80);
+        // A tool of a server that is down is not unknown: say why the server is down.
+        let down = self.servers.all().iter().find_map(|server| {
+            let of_it = name.strip_prefix(server.slug.as_str()).is_some_and(|rest| rest.starts_with("__"));
+            (of_it && !server.is_offered()).then(|| not_ready(server))
+        });
+        if let Some(fault) = down {
+            return fault;
+        }
+        let fault = Fault::new(FaultKind::Unknown, format!("no server has a tool `{shown}`"));
+        match text::nearest(name, catalogue.names()) {
+            Some(near) => fault.hint(format!("did you mean `{near}`?")),
+            None => fault.hint("tools are named `server__tool`; tools/list shows them"),
+        }
+    }
+
+    /// Waits while the server is on its way; a server that is down says why at once.
+    fn ready_link(&self, server: &Arc<Server>, deadline: Time) -> Result<Arc<Link>, Fault> {
+        if let Some(link) = server.link() {
+            return Ok(link);
+        }
+        let settled = || match server.link() {
+            Some(link) => Some(Ok(link)),
+            None => (!server.status().is_coming() && server.status().state != "ready").then(|| Err(not_ready(server))),
+        };
+        self.board.wait(deadline, settled).unwrap_or_else(|| Err(not_ready(server)))
+    }
+}
+
+/// The params with our progress token, and the tool's own name.
+fn rewritten(params: &str, call: &CallParams, rename: Option<(Range<usize>, String)>, id: CallId) -> String {
+    let token = id.0.to_string();
+    let mut edits: Vec<(Range<usize>, &str)> = Vec::with_capacity(2);
+    if let Some(span) = &call.progress_token {
+        edits.push((span.clone(), &token));
+    }
+    if let Some((span, name)) = &rename {
+        edits.push((span.clone(), name));
+    }
+    edits.sort_by_key(|(span, _)| span.start);
+    tools::splice(params, &edits)
+}
+
+pub fn unknown_server(servers: &Registry, name: &str) -> Fault {
+    let shown = text::shorten(name, 80);
+    let names = servers.names();
+    let fault = Fault::new(FaultKind::Unknown, format!("no server is called `{shown}`"));
+    match text::nearest(name, names.iter().map(|name| name.as_str())) {
+        Some(near) => fault.hint(format!("did you mean `{near}`?")),
+        None => fault.hint("mcpvisor status lists them"),
+    }
+}
+
+/// Why a server cannot be called now, and when that may change.
+pub fn not_ready(server: &Server) -> Fault {
+    let status = server.status();
+    let why = status.reason.as_ref().or(status.last_error.as_ref().map(|happened| &happened.fault));
+    let mut message = format!("server `{}` is {}", server.name, status.state.replace('_', "-"));
+    let mut hint = format!("mcpvisor upstream restart {} tries again", server.name);
+    if status.state == "disabled" {
+        hint = format!("mcpvisor upstream enable {}", server.name);
+    } else if let Some(fault) = why {
+        message.push_str(&format!(": {}", fault.message));
+        if !fault.hint.is_empty() {
+            hint = fault.hint.clone();
+        }
+    }
+    if let Some(at) = &status.next_retry_at {
+        message.push_str(&format!("; next try at {at}"));
+    }
+    Fault::new(FaultKind::NotReady, message).hint(hint)
+}
+
+impl OpenCall {
+    /// Where this caller hears; for whoever watches its connection meanwhile.
+    pub fn slot(&self) -> &Slot {
+        &self.slot
+    }
+
+    /// Waits for what comes next, at most for `span` if one is given, and never beyond the call's deadline.
+    pub fn wait(&mut self, span: Option<Duration>) -> Heard {
+        loop {
+            let now = clock::now();
+            let until = span.map_or(self.deadline, |span| self.deadline.min(now + span));
+            match self.slot.wait(until) {
+                Some(Word::Answer(answer)) => {
+                    self.done = true;
+                    return Heard::Answer(answer);
+                }
+                Some(Word::Progress(params)) => {
+                    self.deadline = clock::now() + self.patience;
+                    return Heard::Progress(params);
+                }
+                Some(Word::PeerClosed) => return Heard::PeerClosed,
+                None if clock::now() < self.deadline => return Heard::Quiet,
+                None if self.link.abandon(self.id) => {
+                    self.done = true;
+                    self.link.tell_cancelled(self.id, Some("\"the call timed out\""));
+                    return Heard::Answer(Answer::Fault(self.timed_out()));
+                }
+                // Somebody has removed the call, so its answer is on the way to the slot.
+                None => self.deadline = clock::now() + Duration::from_secs(1),
+            }
+        }
+    }
+
+    /// The client has gone. In the legacy era that is no cancellation: the server may finish, and its answer is
+    /// dropped.
+    pub fn leave(mut self) {
+        self.done = true;
+        self.link.abandon(self.id);
+    }
+
+    fn timed_out(&self) -> Fault {
+        let patience = text::span(self.patience);
+        let message = format!("server `{}` did not answer within {patience}", self.server.name);
+        Fault::new(FaultKind::CallTimeout, message).hint("raise \"call_timeout\" if the tool needs longer")
+    }
+}
+
+impl Drop for OpenCall {
+    fn drop(&mut self) {
+        if !self.done {
+            self.link.abandon(self.id);
+        }
+    }
+}
+
+/// Ends the request `id` of a session, wherever it waits.
+pub fn cancel(servers: &Registry, session: u64, id: &str, reason: Option<&str>) {
+    for server in servers.all().iter() {
+        if server.link().is_some_and(|link| link.cancel(session, id, reason)) {
+            return;
+        }
+    }
+}

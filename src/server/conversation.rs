@@ -1,0 +1,262 @@
+//! What is said with one life in MCP: the greeting, its lists, probes, and the routing of its answers.
+//!
+//! It runs on the life's thread and never blocks. It knows lines, not pipes or processes.
+
+use super::handle::{Report, Server};
+use super::link::{Link, Purpose, Waiter};
+use super::machine::Event;
+use super::slot::Answer;
+use crate::base::fault::{Fault, FaultKind};
+use crate::base::id::{CallId, Life};
+use crate::base::limits::{GARBAGE_LINES_MAX, LIST_PAGES_MAX, TOOLS_MAX};
+use crate::base::text;
+use crate::base::time::Time;
+use crate::mcp::calls::NewCall;
+use crate::mcp::envelope::{self, Message, Outcome};
+use crate::mcp::tools::{self, Tool};
+use crate::mcp::{handshake, scan};
+use crate::sys::clock;
+use std::sync::Arc;
+use std::time::Duration;
+
+/// The life's own requests have no deadline of their own: the machine's patience ends them.
+const NO_DEADLINE: Duration = Duration::from_secs(u32::MAX as u64);
+
+#[derive(Debug)]
+pub struct Conversation {
+    server: Arc<Server>,
+    link: Arc<Link>,
+    life: Life,
+    stage: Stage,
+    list: Option<List>,
+    /// The list changed while it was being read.
+    list_again: bool,
+    probing: bool,
+    garbage: usize,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Stage {
+    Greeting,
+    Discovering,
+    Serving,
+    /// Broken beyond use; only the supervisor's orders count now.
+    Failed,
+}
+
+/// A list that is being read, page by page.
+#[derive(Debug, Default)]
+struct List {
+    tools: Vec<Tool>,
+    pages: usize,
+}
+
+impl Conversation {
+    pub fn new(server: Arc<Server>, link: Arc<Link>) -> Conversation {
+        let life = link.life;
+        Conversation { server, link, life, stage: Stage::Greeting, list: None, list_again: false, probing: false, garbage: 0 }
+    }
+
+    /// The first thing said.
+    pub fn greet(&mut self) {
+        self.ask(Purpose::Initialize, "initialize", handshake::initialize_params(env!("CARGO_PKG_VERSION")));
+    }
+
+    /// Asks for a sign of life; the next line that comes is one.
+    pub fn probe(&mut self) {
+        if self.stage == Stage::Serving {
+            self.probing = true;
+            self.ask(Purpose::Probe, "ping", "{}".to_owned());
+        }
+    }
+
+    /// Something came on stdout.
+    pub fn heard(&mut self) {
+        if std::mem::take(&mut self.probing) {
+            self.tell(Event::ProbeOk(self.life), None);
+        }
+    }
+
+    /// One line of stdout.
+    pub fn line(&mut self, line: &[u8]) {
+        match envelope::parse(line) {
+            Ok(Message::Response { id, outcome }) => self.response(id, outcome),
+            Ok(Message::Notification { method, params }) => self.notification(&method, params),
+            Ok(Message::Request { id, method, .. }) => self.request(id, &method),
+            Err(invalid) => self.garbage(line, &invalid.message()),
+        }
+    }
+
+    /// The server cannot be used any more; said once.
+    pub fn fail(&mut self, fault: Fault) {
+        if self.stage != Stage::Failed {
+            self.stage = Stage::Failed;
+            self.server.close(self.life);
+            self.link.life_over(&fault);
+            self.tell(Event::Failed(self.life, fault.kind), Some(fault));
+        }
+    }
+
+    fn response(&mut self, id: &str, outcome: Outcome<'_>) {
+        // An id that is not ours, or whose call is over already: a late answer to a cancelled call, or a double.
+        let Some(pending) = id.parse().ok().and_then(|id| self.link.answered(CallId(id))) else {
+            return log::debug!("{}: an answer nobody waits for, id {}", self.server.name, text::shorten(id, 40));
+        };
+        match (pending.waiter, outcome) {
+            (Waiter::Caller { slot, .. }, Outcome::Result(raw)) => slot.answer(Answer::Result(raw.into())),
+            (Waiter::Caller { slot, .. }, Outcome::Error(raw)) => slot.answer(Answer::Error(raw.into())),
+            (Waiter::Own(Purpose::Probe), _) => (),
+            (Waiter::Own(Purpose::Initialize), Outcome::Result(raw)) => self.greeted(raw),
+            (Waiter::Own(Purpose::ListTools), Outcome::Result(raw)) => self.listed(raw),
+            (Waiter::Own(Purpose::Initialize), Outcome::Error(raw)) => self.refused("initialize", raw),
+            (Waiter::Own(Purpose::ListTools), Outcome::Error(raw)) => self.refused("tools/list", raw),
+        }
+    }
+
+    fn greeted(&mut self, result: &str) {
+        match handshake::greeting(result) {
+            Err(fault) => self.fail(fault),
+            Ok(greeting) => {
+                let has_tools = greeting.has_tools;
+                self.server.greeted(greeting);
+                self.stage = Stage::Discovering;
+                self.tell(Event::Greeted(self.life), None);
+                // If it cannot be sent, the server is stuck: the connect deadline ends it.
+                let _ = self.link.send(envelope::notification("notifications/initialized", None));
+                if has_tools { self.list() } else { self.discovered(Vec::new()) }
+            }
+        }
+    }
+
+    fn refused(&mut self, method: &str, error: &str) {
+        let message = scan::find(error, "message").and_then(|span| scan::string(&error[span]));
+        let message = text::shorten(message.as_deref().unwrap_or(error), 200);
+        if self.stage == Stage::Serving {
+            self.list = None;
+            return log::warn!("{}: {method} was refused: {message}; its old list stays", self.server.name);
+        }
+        self.fail(Fault::new(FaultKind::HandshakeFailed, format!("{method}: the server answered an error: {message}")));
+    }
+
+    fn list(&mut self) {
+        self.list = Some(List::default());
+        self.ask(Purpose::ListTools, "tools/list", "{}".to_owned());
+    }
+
+    fn listed(&mut self, result: &str) {
+        let Some(mut list) = self.list.take() else { return };
+        let Some(page) = tools::page(result) else {
+            return self.refused("tools/list", "{\"message\":\"a result without tools\"}");
+        };
+        if page.malformed > 0 {
+            log::warn!("{}: {} entries of its tool list are no tools", self.server.name, page.malformed);
+        }
+        list.tools.extend(page.tools);
+        list.pages += 1;
+        match page.next {
+            Some(cursor) if list.pages < LIST_PAGES_MAX && list.tools.len() < TOOLS_MAX => {
+                self.list = Some(list);
+                self.ask(Purpose::ListTools, "tools/list", format!("{{\"cursor\":{cursor}}}"));
+            }
+            next => {
+                if next.is_some() || list.tools.len() > TOOLS_MAX {
+                    let (tools, pages) = (list.tools.len().min(TOOLS_MAX), list.pages);
+                    log::warn!("{}: its tool list was cut at {tools} tools on {pages} pages", self.server.name);
+                    list.tools.truncate(TOOLS_MAX);
+                }
+                self.discovered(list.tools);
+            }
+        }
+    }
+
+    fn discovered(&mut self, tools: Vec<Tool>) {
+        self.server.listed(tools);
+        if self.stage == Stage::Discovering {
+            self.stage = Stage::Serving;
+            self.server.open(self.link.clone());
+            self.tell(Event::Discovered(self.life), None);
+        } else {
+            self.server.tell(Report::Listed(self.life));
+        }
+        if std::mem::take(&mut self.list_again) {
+            self.list();
+        }
+    }
+
+    fn notification(&mut self, method: &str, params: Option<&str>) {
+        match method {
+            "notifications/progress" => self.progress(params.unwrap_or("{}")),
+            "notifications/tools/list_changed" if self.list.is_some() => self.list_again = true,
+            "notifications/tools/list_changed" if self.stage == Stage::Serving => self.list(),
+            "notifications/message" => {
+                log::debug!("{}: {}", self.server.name, text::shorten(params.unwrap_or_default(), 500));
+            }
+            _ => log::debug!("{}: notification {} is not routed yet", self.server.name, text::shorten(method, 80)),
+        }
+    }
+
+    /// Our progress tokens are our call ids.
+    fn progress(&mut self, params: &str) {
+        let Some(token) = scan::find(params, "progressToken") else { return };
+        let Ok(id) = params[token.clone()].parse() else { return };
+        let theirs = |own: &str| Some(tools::splice(params, &[(token, own)]));
+        if !self.link.progress(CallId(id), clock::now(), theirs) {
+            log::debug!("{}: progress for a call that nobody waits for", self.server.name);
+        }
+    }
+
+    /// Requests from the server are answered at once, never with silence: nothing was declared but `ping`.
+    fn request(&mut self, id: &str, method: &str) {
+        let refusal;
+        let outcome = if method == "ping" {
+            Outcome::Result("{}")
+        } else {
+            let message = format!("mcpvisor does not offer `{}` to servers", text::shorten(method, 80));
+            refusal = envelope::error_object(envelope::METHOD_NOT_FOUND, &message, None::<&()>);
+            Outcome::Error(&refusal)
+        };
+        if let Err(fault) = self.link.send(envelope::response(id, outcome)) {
+            log::debug!("{}: its request {method} was not answered: {fault}", self.server.name);
+        }
+    }
+
+    fn garbage(&mut self, line: &[u8], why: &str) {
+        self.garbage += 1;
+        if self.garbage <= 3 {
+            let shown = text::shorten(&String::from_utf8_lossy(&line[..line.len().min(400)]), 120);
+            log::warn!("{}: a line on its stdout is {why}: {shown}", self.server.name);
+        }
+        if self.garbage == GARBAGE_LINES_MAX {
+            let message = format!("{GARBAGE_LINES_MAX} lines on its stdout were not JSON-RPC");
+            self.fail(Fault::new(FaultKind::Protocol, message).hint("a server must log to stderr, not to stdout"));
+        }
+    }
+
+    fn ask(&mut self, purpose: Purpose, method: &str, params: String) {
+        let now = clock::now();
+        let call = NewCall {
+            session: 0,
+            request: None,
+            opened: now,
+            deadline: now + NO_DEADLINE,
+            patience: NO_DEADLINE,
+            wants_progress: false,
+        };
+        if let Err(fault) = self.link.call(call, Waiter::Own(purpose), method, |_| Some(params)) {
+            match purpose {
+                // The probe's deadline counts the miss.
+                Purpose::Probe => log::debug!("{}: probe not sent: {fault}", self.server.name),
+                Purpose::Initialize | Purpose::ListTools => log::debug!("{}: {method} not sent: {fault}", self.server.name),
+            }
+        }
+    }
+
+    fn tell(&self, event: Event, fault: Option<Fault>) {
+        self.server.tell(Report::Event(event, fault));
+    }
+}
+
+/// A deadline that never comes, for calls that somebody else ends.
+pub fn far_away(now: Time) -> Time {
+    now + NO_DEADLINE
+}

@@ -1,0 +1,131 @@
+//! What the rest of the house holds of a server: its name, what it shows, the way to call it, the way to command it.
+//!
+//! The supervisor's thread writes the status; the life's thread writes link, greeting and tools.
+
+use super::board::Board;
+use super::link::Link;
+use super::machine::Event;
+use super::status::Status;
+use crate::base::fault::Fault;
+use crate::base::id::{Life, ServerName, Slug};
+use crate::mcp::handshake::Greeting;
+use crate::mcp::tools::Tool;
+use crate::sys::logfile::LogFile;
+use crossbeam_channel::Sender;
+use parking_lot::{Mutex, RwLock};
+use std::sync::Arc;
+
+/// What a supervisor is told.
+#[derive(Debug)]
+pub enum Report {
+    /// An event for the machine, and the fault in words if it is about one.
+    Event(Event, Option<Fault>),
+    Spawned(Life, u32),
+    /// Its tools changed while it was ready.
+    Listed(Life),
+    /// It is not wanted any more and never will be: stop, then end the thread.
+    Retire,
+}
+
+/// Shared by everybody who needs the server; a value for as long as the config names it.
+#[derive(Debug)]
+pub struct Server {
+    pub name: ServerName,
+    pub slug: Slug,
+    /// How long one call may take without progress.
+    pub call_patience: std::time::Duration,
+    pub board: Board,
+    inbox: Sender<Report>,
+    status: Mutex<Arc<Status>>,
+    link: RwLock<Option<Arc<Link>>>,
+    known: RwLock<Known>,
+    log: Option<Mutex<LogFile>>,
+}
+
+/// What the server said of itself, kept across lives.
+#[derive(Clone, Debug, Default)]
+pub struct Known {
+    pub greeting: Option<Arc<Greeting>>,
+    /// `None` until it has listed them once.
+    pub tools: Option<Arc<Vec<Tool>>>,
+}
+
+impl Server {
+    pub fn new(first: Status, call_patience: std::time::Duration, log: Option<LogFile>, board: Board, inbox: Sender<Report>) -> Server {
+        Server {
+            name: first.name.clone(),
+            slug: first.slug.clone(),
+            call_patience,
+            board,
+            inbox,
+            status: Mutex::new(Arc::new(first)),
+            link: RwLock::new(None),
+            known: RwLock::new(Known::default()),
+            log: log.map(Mutex::new),
+        }
+    }
+
+    pub fn status(&self) -> Arc<Status> {
+        self.status.lock().clone()
+    }
+
+    /// The way to the current life; `None` unless it is ready.
+    pub fn link(&self) -> Option<Arc<Link>> {
+        self.link.read().clone()
+    }
+
+    pub fn known(&self) -> Known {
+        self.known.read().clone()
+    }
+
+    /// Tells the supervisor. Blocks while its inbox is full; lost only if its thread is gone.
+    pub fn tell(&self, report: Report) {
+        // A supervisor ends when its server is retired; nobody needs to hear of it after that.
+        let _ = self.inbox.send(report);
+    }
+
+    /// One line for this server's log file.
+    pub fn note(&self, text: &str) {
+        if let Some(log) = &self.log {
+            log.lock().line(text);
+        }
+    }
+
+    /// Whether its tools belong into lists: it runs, or will by itself.
+    pub fn is_offered(&self) -> bool {
+        !matches!(self.status.lock().state, "disabled" | "parked" | "auto_disabled")
+    }
+
+    pub(super) fn show(&self, status: Status) {
+        let before = self.is_offered();
+        *self.status.lock() = Arc::new(status);
+        if before != self.is_offered() && self.known.read().tools.is_some() {
+            self.board.lists_changed();
+        }
+        self.board.post();
+    }
+
+    pub(super) fn greeted(&self, greeting: Greeting) {
+        self.known.write().greeting = Some(Arc::new(greeting));
+    }
+
+    pub(super) fn listed(&self, tools: Vec<Tool>) {
+        let same = self.known.read().tools.as_ref().is_some_and(|known| **known == tools);
+        if !same {
+            self.known.write().tools = Some(Arc::new(tools));
+            self.board.lists_changed();
+        }
+    }
+
+    pub(super) fn open(&self, link: Arc<Link>) {
+        *self.link.write() = Some(link);
+    }
+
+    /// Forgets the link of `life`; a later life's stays.
+    pub(super) fn close(&self, life: Life) {
+        let mut link = self.link.write();
+        if link.as_ref().is_some_and(|link| link.life == life) {
+            *link = None;
+        }
+    }
+}

@@ -1,0 +1,584 @@
+//! One server's life, as a pure function: what happened, in which phase, at what time -> what to do.
+//!
+//! [`step`] decides and never acts; the supervisor's thread acts and never decides. This file owns the phases of a
+//! server, its tally, its backoff and its deadlines. It knows no clock, thread, socket, process or log; time and
+//! dice are arguments. `tests/it/data/matrix.txt` prints every phase against every event.
+//!
+//! ```text
+//! disabled -> queued -> connecting: spawning > handshaking > discovering -> ready <-> sleeping
+//!    ^          ^                        |                                    |
+//!    |          |                        v                                    |
+//!    +-- not wanted -- stopping: (unborn) > close_input > term > kill > clear <+
+//!               |         |
+//!               |         +- a fault only a human can end -> parked
+//!               |         +- the host's fault -------------> waiting
+//!               |         +- its own fault, on an engine --> waiting (doubt) -> its own fault, or engine away
+//!               +--------- backoff <- its own fault -> auto_disabled (too many)
+//! ```
+
+use crate::base::fault::FaultKind;
+use crate::base::id::Life;
+use crate::base::time::Time;
+use crate::diagnose::{Class, class};
+use serde::{Deserialize, Serialize};
+use std::collections::VecDeque;
+use std::time::Duration;
+
+/// Numbers of one server, from its entry and the global settings. Passed to every step, never stored.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Policy {
+    /// Started when a call needs it, stopped when none came for a while.
+    pub lazy: bool,
+    /// From launch to ready: spawning, handshake and first lists together.
+    pub connect_timeout: Duration,
+    /// From closing its input to SIGTERM.
+    pub eof_grace: Duration,
+    /// From closing its input to SIGKILL: `eof_grace` is part of it.
+    pub stop_grace: Duration,
+    /// Between two SIGKILLs, until the exit is seen.
+    pub kill_repeat: Duration,
+    /// How long the rest of the process group may take to vanish before it is told again.
+    pub verify_timeout: Duration,
+    /// Between two health probes; `None` = no probes.
+    pub probe_every: Option<Duration>,
+    /// How long the answer to a probe may take.
+    pub probe_patience: Duration,
+    /// Unanswered probes in a row that make a server deaf.
+    pub probe_misses: u32,
+    /// Pause after a fault of the host. It does not grow: the host is not punished.
+    pub host_retry: Duration,
+    /// How long an engine may take to say that it is there; silence speaks against the engine.
+    pub doubt: Duration,
+    /// The first pause after a server's own fault; it doubles with each consecutive one.
+    pub backoff_first: Duration,
+    pub retry_backoff_max: Duration,
+    /// Share of a pause that dice may add or take: 0.2 = +-20 %.
+    pub jitter: f64,
+    /// Ready for this long ends a row of consecutive failures. Connecting alone never does.
+    pub settle: Duration,
+    /// `auto_disable.enabled`: may a server that fails too often be stopped until a human asks?
+    pub auto_disable: bool,
+    /// Failures within `failure_window` that auto-disable.
+    pub failure_threshold: usize,
+    pub failure_window: Duration,
+    /// The same for a server that was never ready since it was enabled or its entry changed.
+    pub startup_attempts: usize,
+}
+
+impl Default for Policy {
+    fn default() -> Policy {
+        Policy {
+            lazy: false,
+            connect_timeout: Duration::from_secs(30),
+            eof_grace: Duration::from_millis(500),
+            stop_grace: Duration::from_secs(5),
+            kill_repeat: Duration::from_secs(1),
+            verify_timeout: Duration::from_secs(5),
+            probe_every: Some(Duration::from_secs(60)),
+            probe_patience: Duration::from_secs(5),
+            probe_misses: 3,
+            host_retry: Duration::from_secs(5),
+            doubt: Duration::from_secs(2),
+            backoff_first: Duration::from_secs(1),
+            retry_backoff_max: Duration::from_secs(300),
+            jitter: 0.2,
+            settle: Duration::from_secs(60),
+            auto_disable: true,
+            failure_threshold: 10,
+            failure_window: Duration::from_secs(30 * 60),
+            startup_attempts: 3,
+        }
+    }
+}
+
+/// Everything that can happen to a server.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Event {
+    /// Shall it run? A level: repeating it is harmless, only an edge moves and forgives.
+    Want(bool),
+    /// `Some`: the entry needs a human before it can run. `None`: the entry is fine (again). A level too.
+    Block(Option<FaultKind>),
+    /// A human asked, or the entry changed: what was counted against it is forgotten.
+    Restart,
+    /// The gate lets it start; the life number is fresh and process-wide.
+    Admitted(Life),
+    /// A call needs a sleeping server.
+    Wake,
+    /// A lazy server had no call for its idle time.
+    Idle(Life),
+    /// The first byte on stdout or stderr: the expensive part of a start is over.
+    FirstSign(Life),
+    Spawned(Life),
+    /// No process exists; nothing needs clearing.
+    SpawnFailed(Life, FaultKind),
+    /// `initialize` was answered.
+    Greeted(Life),
+    /// The first lists are complete.
+    Discovered(Life),
+    /// The life still runs but is useless.
+    Failed(Life, FaultKind),
+    /// It answered the probe, or spoke at all.
+    ProbeOk(Life),
+    /// The leader's exit was seen; it is not reaped yet.
+    Exited(Life, FaultKind),
+    /// Group empty, reaped, pipes closed: the life is over.
+    Gone(Life),
+    /// The engine answers. Only for servers that need one.
+    EngineUp,
+    EngineAway,
+    /// `next_deadline` has come. Too early, it changes nothing.
+    Due,
+}
+
+/// Everything a server can ask of its surroundings.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Action {
+    /// Stand in line for a start.
+    AskGate,
+    /// Give the slot back, or step out of the line. Emitted once for every admission.
+    LeaveGate,
+    Launch(Life),
+    Probe(Life),
+    CloseInput(Life),
+    Term(Life),
+    Kill(Life),
+    /// End what is left of its group, verify, reap, close; then say `Gone`.
+    Clear(Life),
+    /// Ask whether the engine is there; the answer is `EngineUp` or `EngineAway`.
+    AskEngine,
+}
+
+/// One server's machine. Built by [`Server::new`], moved by [`step`].
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Server {
+    phase: Phase,
+    /// When the state (not the phase within it) was entered.
+    since: Time,
+    wanted: bool,
+    blocked: Option<FaultKind>,
+    needs_engine: bool,
+    engine_away: bool,
+    /// Starts asleep when enabled: its tools are known and it is lazy.
+    asleep: bool,
+    /// It was ready since it was enabled or its entry changed.
+    proven: bool,
+    /// The newest life that the gate gave; a smaller number is an echo.
+    newest: Life,
+    /// Consecutive failures; the exponent of the backoff.
+    streak: u32,
+    failures: u64,
+    launches: u64,
+    /// INVARIANT: ascending, at most max(failure_threshold, startup_attempts) entries.
+    tally: VecDeque<Time>,
+}
+
+/// A phase holds the data that only it needs. Several phases may share a state name.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+enum Phase {
+    Disabled,
+    Queued,
+    Connecting {
+        life: Life,
+        step: Step,
+        slot: bool,
+        deadline: Time,
+    },
+    Ready {
+        life: Life,
+        settles: Option<Time>,
+        probe: Probe,
+    },
+    Sleeping,
+    Stopping {
+        life: Life,
+        rung: Rung,
+        verdict: Verdict,
+    },
+    /// Its own fault: the next try is at `until`.
+    Backoff {
+        until: Time,
+        fault: FaultKind,
+    },
+    /// The host's fault: the next try is at `until`, and nothing is counted.
+    Waiting {
+        until: Time,
+        fault: FaultKind,
+    },
+    /// Its engine is away: no try, no count, until the engine is back.
+    Stranded,
+    /// It died; the server or its engine? Ask, then judge.
+    Doubt {
+        deadline: Time,
+        fault: FaultKind,
+    },
+    /// It failed in a way that only a human can end.
+    Parked {
+        fault: FaultKind,
+    },
+    /// Its entry says that a human is needed.
+    Blocked {
+        fault: FaultKind,
+    },
+    AutoDisabled {
+        fault: FaultKind,
+    },
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+enum Step {
+    Spawning,
+    Handshaking,
+    Discovering,
+}
+
+/// A rung of the stop ladder, and until when it has patience.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+enum Rung {
+    /// Its spawn is still under way: a signal now would be lost, so the ladder starts at its birth.
+    Unborn,
+    CloseInput(Time),
+    Term(Time),
+    Kill(Time),
+    Clear(Time),
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+enum Probe {
+    Off,
+    Next { at: Time, misses: u32 },
+    Sent { at: Time, deadline: Time, misses: u32 },
+}
+
+/// Why a life was ended; decides what follows it.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+enum Verdict {
+    /// Somebody asked for it: back to what is wanted.
+    Asked,
+    /// Nobody needed it: sleep.
+    Idle,
+    Fault(FaultKind),
+}
+
+/// What every decision of one step may look at, and where it writes.
+struct Turn<'a> {
+    now: Time,
+    policy: &'a Policy,
+    dice: f64,
+    out: &'a mut Vec<Action>,
+}
+
+/// The events that speak of a life. A phase without a life never sees them: they stop at the life check.
+macro_rules! of_a_life {
+    () => {
+        Event::Idle(_)
+            | Event::FirstSign(_)
+            | Event::Spawned(_)
+            | Event::SpawnFailed(..)
+            | Event::Greeted(_)
+            | Event::Discovered(_)
+            | Event::Failed(..)
+            | Event::ProbeOk(_)
+            | Event::Exited(..)
+            | Event::Gone(_)
+    };
+}
+
+mod phases;
+
+/// One event, one decision. `dice` is uniform in 0..1. Actions are appended to `out` in the order to do them.
+pub fn step(
+    mut server: Server,
+    event: Event,
+    now: Time,
+    policy: &Policy,
+    dice: f64,
+    out: &mut Vec<Action>,
+) -> Server {
+    let state = server.state();
+    let mut turn = Turn { now, policy, dice, out };
+    server.note(event);
+    if server.concerns(event, &mut turn) {
+        server.phase = server.answer(event, &mut turn);
+    }
+    if server.state() != state {
+        server.since = now;
+    }
+    server
+}
+
+impl Server {
+    /// Disabled until `Want(true)`. `asleep`: it then sleeps until a call needs it (lazy, and its tools are known).
+    pub fn new(needs_engine: bool, asleep: bool, now: Time) -> Server {
+        Server {
+            phase: Phase::Disabled,
+            since: now,
+            wanted: false,
+            blocked: None,
+            needs_engine,
+            engine_away: false,
+            asleep,
+            proven: false,
+            newest: Life(0),
+            streak: 0,
+            failures: 0,
+            launches: 0,
+            tally: VecDeque::new(),
+        }
+    }
+
+    /// The API's closed list of states.
+    pub fn state(&self) -> &'static str {
+        match self.phase {
+            Phase::Disabled => "disabled",
+            Phase::Queued => "queued",
+            Phase::Connecting { .. } => "connecting",
+            Phase::Ready { .. } => "ready",
+            Phase::Sleeping => "sleeping",
+            Phase::Stopping { .. } => "stopping",
+            Phase::Backoff { .. } => "backoff",
+            Phase::Waiting { .. } | Phase::Stranded | Phase::Doubt { .. } => "waiting",
+            Phase::Parked { .. } | Phase::Blocked { .. } => "parked",
+            Phase::AutoDisabled { .. } => "auto_disabled",
+        }
+    }
+
+    /// Where in the state it is: an open list, empty where a state has no parts.
+    pub fn phase(&self) -> &'static str {
+        match self.phase {
+            Phase::Connecting { step: Step::Spawning, .. } => "spawning",
+            Phase::Connecting { step: Step::Handshaking, .. } => "handshaking",
+            Phase::Connecting { step: Step::Discovering, .. } => "discovering",
+            Phase::Stopping { rung: Rung::Unborn, .. } => "unborn",
+            Phase::Stopping { rung: Rung::CloseInput(_), .. } => "close_input",
+            Phase::Stopping { rung: Rung::Term(_), .. } => "term",
+            Phase::Stopping { rung: Rung::Kill(_), .. } => "kill",
+            Phase::Stopping { rung: Rung::Clear(_), .. } => "clear",
+            Phase::Waiting { .. } => "host",
+            Phase::Stranded => "engine",
+            Phase::Doubt { .. } => "doubt",
+            Phase::Blocked { .. } => "entry",
+            Phase::Disabled
+            | Phase::Queued
+            | Phase::Ready { .. }
+            | Phase::Sleeping
+            | Phase::Backoff { .. }
+            | Phase::Parked { .. }
+            | Phase::AutoDisabled { .. } => "",
+        }
+    }
+
+    /// The fault that keeps it where it is.
+    pub fn reason(&self) -> Option<FaultKind> {
+        match self.phase {
+            Phase::Stopping { verdict: Verdict::Fault(fault), .. }
+            | Phase::Backoff { fault, .. }
+            | Phase::Waiting { fault, .. }
+            | Phase::Doubt { fault, .. }
+            | Phase::Parked { fault }
+            | Phase::Blocked { fault }
+            | Phase::AutoDisabled { fault } => Some(fault),
+            Phase::Stranded => Some(FaultKind::EngineAway),
+            Phase::Stopping { verdict: Verdict::Asked | Verdict::Idle, .. }
+            | Phase::Disabled
+            | Phase::Queued
+            | Phase::Connecting { .. }
+            | Phase::Ready { .. }
+            | Phase::Sleeping => None,
+        }
+    }
+
+    /// The life that exists, from its launch to its `Gone`.
+    pub fn life(&self) -> Option<Life> {
+        match self.phase {
+            Phase::Connecting { life, .. } | Phase::Ready { life, .. } | Phase::Stopping { life, .. } => {
+                Some(life)
+            }
+            Phase::Disabled
+            | Phase::Queued
+            | Phase::Sleeping
+            | Phase::Backoff { .. }
+            | Phase::Waiting { .. }
+            | Phase::Stranded
+            | Phase::Doubt { .. }
+            | Phase::Parked { .. }
+            | Phase::Blocked { .. }
+            | Phase::AutoDisabled { .. } => None,
+        }
+    }
+
+    /// The shell sleeps until then, and sends `Due`. The text says what it waits for.
+    pub fn next_deadline(&self) -> Option<(Time, &'static str)> {
+        match self.phase {
+            Phase::Connecting { deadline, .. } => Some((deadline, "connect_timeout")),
+            Phase::Ready { settles, probe, .. } => earlier(settles.map(|at| (at, "settle")), probe.next()),
+            Phase::Stopping { rung, .. } => rung.next(),
+            Phase::Backoff { until, .. } => Some((until, "backoff")),
+            Phase::Waiting { until, .. } => Some((until, "host_retry")),
+            Phase::Doubt { deadline, .. } => Some((deadline, "doubt")),
+            Phase::Disabled
+            | Phase::Queued
+            | Phase::Sleeping
+            | Phase::Stranded
+            | Phase::Parked { .. }
+            | Phase::Blocked { .. }
+            | Phase::AutoDisabled { .. } => None,
+        }
+    }
+
+    /// When it will try again by itself, if it waits for that.
+    pub fn next_retry(&self) -> Option<Time> {
+        match self.phase {
+            Phase::Backoff { until, .. } | Phase::Waiting { until, .. } => Some(until),
+            Phase::Disabled
+            | Phase::Queued
+            | Phase::Connecting { .. }
+            | Phase::Ready { .. }
+            | Phase::Sleeping
+            | Phase::Stopping { .. }
+            | Phase::Stranded
+            | Phase::Doubt { .. }
+            | Phase::Parked { .. }
+            | Phase::Blocked { .. }
+            | Phase::AutoDisabled { .. } => None,
+        }
+    }
+
+    /// Since when it is in this state.
+    pub fn since(&self) -> Time {
+        self.since
+    }
+
+    pub fn wanted(&self) -> bool {
+        self.wanted
+    }
+
+    /// Failures in a row; back to 0 after it was ready for `settle`, or when a human asks.
+    pub fn consecutive_failures(&self) -> u32 {
+        self.streak
+    }
+
+    /// Failures of the server itself since the daemon started, and those that only a human can end.
+    pub fn failures(&self) -> u64 {
+        self.failures
+    }
+
+    /// Lives after the first.
+    pub fn restarts(&self) -> u64 {
+        self.launches.saturating_sub(1)
+    }
+
+    /// When it failed by its own fault, within the window as of the last failure; oldest first.
+    pub fn tally(&self) -> &VecDeque<Time> {
+        &self.tally
+    }
+
+    /// 1. Some events are facts. They hold in every phase.
+    fn note(&mut self, event: Event) {
+        match event {
+            Event::Want(wanted) => {
+                if wanted && !self.wanted {
+                    self.forgive();
+                }
+                self.wanted = wanted;
+            }
+            Event::Block(fault) => {
+                if self.blocked.is_some() && fault.is_none() {
+                    self.forgive();
+                }
+                self.blocked = fault;
+            }
+            Event::Restart if self.wanted => self.forgive(),
+            Event::EngineUp => self.engine_away = false,
+            Event::EngineAway => self.engine_away = self.needs_engine,
+            Event::Restart | Event::Admitted(_) | Event::Wake | Event::Due | of_a_life!() => (),
+        }
+    }
+
+    /// A fresh start: what was counted before says nothing about it.
+    fn forgive(&mut self) {
+        self.tally.clear();
+        self.streak = 0;
+        self.proven = false;
+    }
+
+    /// 2. Some speak of one life, or of one moment. What speaks of another one stops here.
+    fn concerns(&mut self, event: Event, turn: &mut Turn<'_>) -> bool {
+        match event {
+            Event::Admitted(life) => {
+                let fresh = life > self.newest;
+                let awaited = matches!(self.phase, Phase::Queued);
+                self.newest = self.newest.max(life);
+                if fresh && !awaited {
+                    turn.out.push(Action::LeaveGate);
+                }
+                fresh && awaited
+            }
+            Event::Idle(life)
+            | Event::FirstSign(life)
+            | Event::Spawned(life)
+            | Event::SpawnFailed(life, _)
+            | Event::Greeted(life)
+            | Event::Discovered(life)
+            | Event::Failed(life, _)
+            | Event::ProbeOk(life)
+            | Event::Exited(life, _)
+            | Event::Gone(life) => self.life() == Some(life),
+            Event::Due => self.next_deadline().is_some_and(|(at, _)| at <= turn.now),
+            Event::Want(_)
+            | Event::Block(_)
+            | Event::Restart
+            | Event::Wake
+            | Event::EngineUp
+            | Event::EngineAway => true,
+        }
+    }
+
+    /// 3. Then the phase answers.
+    fn answer(&mut self, event: Event, turn: &mut Turn<'_>) -> Phase {
+        match self.phase {
+            Phase::Connecting { life, step, slot, deadline } => {
+                self.connecting(life, step, slot, deadline, event, turn)
+            }
+            Phase::Ready { life, settles, probe } => self.ready(life, settles, probe, event, turn),
+            Phase::Stopping { life, rung, verdict } => self.stopping(life, rung, verdict, event, turn),
+            Phase::Disabled
+            | Phase::Queued
+            | Phase::Sleeping
+            | Phase::Backoff { .. }
+            | Phase::Waiting { .. }
+            | Phase::Stranded
+            | Phase::Doubt { .. }
+            | Phase::Parked { .. }
+            | Phase::Blocked { .. }
+            | Phase::AutoDisabled { .. } => self.resting(event, turn),
+        }
+    }
+}
+
+impl Probe {
+    fn next(self) -> Option<(Time, &'static str)> {
+        match self {
+            Probe::Off => None,
+            Probe::Next { at, .. } => Some((at, "probe")),
+            Probe::Sent { deadline, .. } => Some((deadline, "probe_patience")),
+        }
+    }
+}
+
+impl Rung {
+    fn next(self) -> Option<(Time, &'static str)> {
+        match self {
+            Rung::Unborn => None,
+            Rung::CloseInput(until) => Some((until, "eof_grace")),
+            Rung::Term(until) => Some((until, "stop_grace")),
+            Rung::Kill(until) => Some((until, "kill_repeat")),
+            Rung::Clear(until) => Some((until, "verify_timeout")),
+        }
+    }
+}
+
+fn earlier(a: Option<(Time, &'static str)>, b: Option<(Time, &'static str)>) -> Option<(Time, &'static str)> {
+    a.into_iter().chain(b).min_by_key(|(at, _)| *at)
+}

@@ -1,0 +1,455 @@
+//! What each phase answers to each event, and the few decisions that several phases share.
+//!
+//! No match here has a `_` arm: a new event asks its question in every phase.
+
+use super::{
+    Action, Class, Event, FaultKind, Life, Phase, Probe, Rung, Server, Step, Time, Turn, Verdict, class,
+};
+use std::time::Duration;
+
+/// Backoff doubles at most this often: 2^16 s is far past every ceiling.
+const DOUBLINGS_MAX: u32 = 16;
+
+impl Server {
+    /// The phases without a life: nothing runs, and something is waited for.
+    pub(super) fn resting(&mut self, event: Event, turn: &mut Turn<'_>) -> Phase {
+        let same = self.phase;
+        match self.phase {
+            Phase::Disabled => match event {
+                Event::Want(true) if self.asleep && self.blocked.is_none() => Phase::Sleeping,
+                Event::Want(true) => self.start(turn),
+                Event::Want(false)
+                | Event::Block(_)
+                | Event::Restart
+                | Event::Admitted(_)
+                | Event::Wake
+                | Event::EngineUp
+                | Event::EngineAway
+                | Event::Due
+                | of_a_life!() => same,
+            },
+            Phase::Queued => self.queued(event, turn),
+            Phase::Sleeping => match event {
+                Event::Want(false) => Phase::Disabled,
+                Event::Block(Some(fault)) => Phase::Blocked { fault },
+                Event::Restart | Event::Wake => self.start(turn),
+                Event::Want(true)
+                | Event::Block(None)
+                | Event::Admitted(_)
+                | Event::EngineUp
+                | Event::EngineAway
+                | Event::Due
+                | of_a_life!() => same,
+            },
+            Phase::Backoff { .. } | Phase::Waiting { .. } => match event {
+                Event::Want(false) => Phase::Disabled,
+                Event::Block(Some(fault)) => Phase::Blocked { fault },
+                Event::Restart | Event::Due => self.start(turn),
+                Event::EngineAway if self.needs_engine => Phase::Stranded,
+                Event::EngineAway
+                | Event::Want(true)
+                | Event::Block(None)
+                | Event::Admitted(_)
+                | Event::Wake
+                | Event::EngineUp
+                | of_a_life!() => same,
+            },
+            Phase::Stranded => match event {
+                Event::Want(false) => Phase::Disabled,
+                Event::Block(Some(fault)) => Phase::Blocked { fault },
+                Event::EngineUp => self.start(turn),
+                Event::Want(true)
+                | Event::Block(None)
+                | Event::Restart
+                | Event::Admitted(_)
+                | Event::Wake
+                | Event::EngineAway
+                | Event::Due
+                | of_a_life!() => same,
+            },
+            Phase::Doubt { fault, .. } => match event {
+                Event::Want(false) => Phase::Disabled,
+                Event::Block(Some(fault)) => Phase::Blocked { fault },
+                Event::Restart => self.start(turn),
+                Event::EngineUp => self.blame(fault, turn),
+                Event::EngineAway => Phase::Stranded,
+                Event::Due => {
+                    self.engine_away = true;
+                    Phase::Stranded
+                }
+                Event::Want(true) | Event::Block(None) | Event::Admitted(_) | Event::Wake | of_a_life!() => {
+                    same
+                }
+            },
+            Phase::Parked { .. } | Phase::AutoDisabled { .. } => match event {
+                Event::Want(false) => Phase::Disabled,
+                Event::Block(Some(fault)) => Phase::Blocked { fault },
+                Event::Restart => self.start(turn),
+                Event::Want(true)
+                | Event::Block(None)
+                | Event::Admitted(_)
+                | Event::Wake
+                | Event::EngineUp
+                | Event::EngineAway
+                | Event::Due
+                | of_a_life!() => same,
+            },
+            Phase::Blocked { .. } => match event {
+                Event::Want(false) => Phase::Disabled,
+                Event::Block(Some(fault)) => Phase::Blocked { fault },
+                Event::Block(None) => self.start(turn),
+                Event::Want(true)
+                | Event::Restart
+                | Event::Admitted(_)
+                | Event::Wake
+                | Event::EngineUp
+                | Event::EngineAway
+                | Event::Due
+                | of_a_life!() => same,
+            },
+            Phase::Connecting { .. } | Phase::Ready { .. } | Phase::Stopping { .. } => same,
+        }
+    }
+
+    fn queued(&mut self, event: Event, turn: &mut Turn<'_>) -> Phase {
+        match event {
+            Event::Want(false) => {
+                turn.out.push(Action::LeaveGate);
+                Phase::Disabled
+            }
+            Event::Block(Some(fault)) => {
+                turn.out.push(Action::LeaveGate);
+                Phase::Blocked { fault }
+            }
+            Event::EngineAway if self.needs_engine => {
+                turn.out.push(Action::LeaveGate);
+                Phase::Stranded
+            }
+            Event::Admitted(life) => {
+                self.launches += 1;
+                turn.out.push(Action::Launch(life));
+                let deadline = turn.now + turn.policy.connect_timeout;
+                Phase::Connecting { life, step: Step::Spawning, slot: true, deadline }
+            }
+            Event::EngineAway
+            | Event::Want(true)
+            | Event::Block(None)
+            | Event::Restart
+            | Event::Wake
+            | Event::EngineUp
+            | Event::Due
+            | of_a_life!() => Phase::Queued,
+        }
+    }
+
+    pub(super) fn connecting(
+        &mut self,
+        life: Life,
+        step: Step,
+        slot: bool,
+        deadline: Time,
+        event: Event,
+        turn: &mut Turn<'_>,
+    ) -> Phase {
+        let same = self.phase;
+        match event {
+            Event::Want(false) | Event::Restart | Event::Block(Some(_)) => {
+                give_up(life, step, slot, Verdict::Asked, turn)
+            }
+            Event::Due => give_up(life, step, slot, Verdict::Fault(FaultKind::ConnectTimeout), turn),
+            Event::Failed(_, fault) => give_up(life, step, slot, Verdict::Fault(fault), turn),
+            Event::FirstSign(_) => {
+                leave(slot, turn);
+                Phase::Connecting { life, step, slot: false, deadline }
+            }
+            Event::Spawned(_) => match step {
+                Step::Spawning => Phase::Connecting { life, step: Step::Handshaking, slot, deadline },
+                Step::Handshaking | Step::Discovering => same,
+            },
+            Event::Greeted(_) => Phase::Connecting { life, step: Step::Discovering, slot, deadline },
+            Event::Discovered(_) => {
+                leave(slot, turn);
+                self.enter_ready(life, turn)
+            }
+            Event::SpawnFailed(_, fault) => match step {
+                Step::Spawning => {
+                    leave(slot, turn);
+                    self.conclude(Verdict::Fault(fault), turn)
+                }
+                Step::Handshaking | Step::Discovering => same,
+            },
+            Event::Exited(_, fault) => {
+                leave(slot, turn);
+                clear(life, Verdict::Fault(fault), turn)
+            }
+            Event::Gone(_) => {
+                leave(slot, turn);
+                self.conclude(Verdict::Fault(FaultKind::Exited), turn)
+            }
+            Event::Want(true)
+            | Event::Block(None)
+            | Event::Admitted(_)
+            | Event::Wake
+            | Event::Idle(_)
+            | Event::ProbeOk(_)
+            | Event::EngineUp
+            | Event::EngineAway => same,
+        }
+    }
+
+    pub(super) fn ready(
+        &mut self,
+        life: Life,
+        settles: Option<Time>,
+        probe: Probe,
+        event: Event,
+        turn: &mut Turn<'_>,
+    ) -> Phase {
+        let settles = self.settle(settles, turn.now);
+        let same = Phase::Ready { life, settles, probe };
+        match event {
+            Event::Want(false) | Event::Restart | Event::Block(Some(_)) => {
+                close_input(life, Verdict::Asked, turn)
+            }
+            Event::Idle(_) if turn.policy.lazy => close_input(life, Verdict::Idle, turn),
+            Event::Failed(_, fault) => close_input(life, Verdict::Fault(fault), turn),
+            Event::Exited(_, fault) => clear(life, Verdict::Fault(fault), turn),
+            Event::Gone(_) => self.conclude(Verdict::Fault(FaultKind::Exited), turn),
+            Event::ProbeOk(_) => Phase::Ready { life, settles, probe: next_probe(turn) },
+            Event::Due => match after_probe(life, probe, turn) {
+                Some(probe) => Phase::Ready { life, settles, probe },
+                None => close_input(life, Verdict::Fault(FaultKind::Deaf), turn),
+            },
+            Event::Idle(_)
+            | Event::Want(true)
+            | Event::Block(None)
+            | Event::Admitted(_)
+            | Event::Wake
+            | Event::FirstSign(_)
+            | Event::Spawned(_)
+            | Event::SpawnFailed(..)
+            | Event::Greeted(_)
+            | Event::Discovered(_)
+            | Event::EngineUp
+            | Event::EngineAway => same,
+        }
+    }
+
+    pub(super) fn stopping(
+        &mut self,
+        life: Life,
+        rung: Rung,
+        verdict: Verdict,
+        event: Event,
+        turn: &mut Turn<'_>,
+    ) -> Phase {
+        let same = self.phase;
+        match event {
+            Event::Want(false) | Event::Restart | Event::Block(Some(_)) => {
+                Phase::Stopping { life, rung, verdict: Verdict::Asked }
+            }
+            Event::Wake => match verdict {
+                Verdict::Idle => Phase::Stopping { life, rung, verdict: Verdict::Asked },
+                Verdict::Asked | Verdict::Fault(_) => same,
+            },
+            Event::Spawned(_) => match rung {
+                Rung::Unborn => close_input(life, verdict, turn),
+                Rung::CloseInput(_) | Rung::Term(_) | Rung::Kill(_) | Rung::Clear(_) => same,
+            },
+            Event::SpawnFailed(..) => match rung {
+                Rung::Unborn => self.conclude(verdict, turn),
+                Rung::CloseInput(_) | Rung::Term(_) | Rung::Kill(_) | Rung::Clear(_) => same,
+            },
+            Event::Exited(..) => match rung {
+                Rung::Clear(_) => same,
+                Rung::Unborn | Rung::CloseInput(_) | Rung::Term(_) | Rung::Kill(_) => {
+                    clear(life, verdict, turn)
+                }
+            },
+            Event::Gone(_) => self.conclude(verdict, turn),
+            Event::Due => Phase::Stopping { life, rung: climb(life, rung, turn), verdict },
+            Event::Want(true)
+            | Event::Block(None)
+            | Event::Admitted(_)
+            | Event::Idle(_)
+            | Event::FirstSign(_)
+            | Event::Greeted(_)
+            | Event::Discovered(_)
+            | Event::Failed(..)
+            | Event::ProbeOk(_)
+            | Event::EngineUp
+            | Event::EngineAway => same,
+        }
+    }
+
+    /// Into the line for a start, unless the entry or the engine forbids it.
+    fn start(&mut self, turn: &mut Turn<'_>) -> Phase {
+        if let Some(fault) = self.blocked {
+            return Phase::Blocked { fault };
+        }
+        if self.engine_away {
+            return Phase::Stranded;
+        }
+        turn.out.push(Action::AskGate);
+        Phase::Queued
+    }
+
+    fn enter_ready(&mut self, life: Life, turn: &Turn<'_>) -> Phase {
+        self.proven = true;
+        self.asleep = turn.policy.lazy;
+        let settles = (self.streak > 0).then(|| turn.now + turn.policy.settle);
+        Phase::Ready { life, settles, probe: next_probe(turn) }
+    }
+
+    /// Ready for long enough: the next failure is a first one again.
+    fn settle(&mut self, settles: Option<Time>, now: Time) -> Option<Time> {
+        if settles.is_some_and(|at| at <= now) {
+            self.streak = 0;
+            return None;
+        }
+        settles
+    }
+
+    /// A life is over. What follows is what is wanted now, then why it was ended.
+    fn conclude(&mut self, verdict: Verdict, turn: &mut Turn<'_>) -> Phase {
+        if !self.wanted {
+            return Phase::Disabled;
+        }
+        if let Some(fault) = self.blocked {
+            return Phase::Blocked { fault };
+        }
+        match verdict {
+            Verdict::Asked => self.start(turn),
+            Verdict::Idle => Phase::Sleeping,
+            Verdict::Fault(fault) => self.judge(fault, turn),
+        }
+    }
+
+    /// It is over and should not be. If it lives on an engine, the engine is heard first.
+    fn judge(&mut self, fault: FaultKind, turn: &mut Turn<'_>) -> Phase {
+        match class(fault) {
+            Class::Server | Class::Host if self.engine_away => Phase::Stranded,
+            Class::Server | Class::Host if self.needs_engine => {
+                turn.out.push(Action::AskEngine);
+                Phase::Doubt { deadline: turn.now + turn.policy.doubt, fault }
+            }
+            Class::Server | Class::Host | Class::Human | Class::Nobody => self.blame(fault, turn),
+        }
+    }
+
+    /// No engine speaks for it any more.
+    fn blame(&mut self, fault: FaultKind, turn: &mut Turn<'_>) -> Phase {
+        match class(fault) {
+            Class::Human => {
+                self.failures += 1;
+                Phase::Parked { fault }
+            }
+            Class::Server => self.book(fault, turn),
+            Class::Host => Phase::Waiting { until: turn.now + turn.policy.host_retry, fault },
+            Class::Nobody => self.start(turn),
+        }
+    }
+
+    /// Books one failure of its own: a pause before the next try or, too many within the window, a stop.
+    fn book(&mut self, fault: FaultKind, turn: &Turn<'_>) -> Phase {
+        let policy = turn.policy;
+        let entries_max = policy.failure_threshold.max(policy.startup_attempts).max(1);
+        while self.tally.front().is_some_and(|at| turn.now - *at > policy.failure_window)
+            || self.tally.len() >= entries_max
+        {
+            self.tally.pop_front();
+        }
+        self.tally.push_back(turn.now);
+        self.failures += 1;
+        self.streak = self.streak.saturating_add(1);
+        let attempts = if self.proven { policy.failure_threshold } else { policy.startup_attempts };
+        if policy.auto_disable && self.tally.len() >= attempts {
+            return Phase::AutoDisabled { fault };
+        }
+        Phase::Backoff { until: turn.now + backoff(self.streak, turn), fault }
+    }
+}
+
+/// first * 2^(streak - 1), at most the ceiling, then spread by the dice; never above the ceiling.
+fn backoff(streak: u32, turn: &Turn<'_>) -> Duration {
+    let policy = turn.policy;
+    let doublings = streak.saturating_sub(1).min(DOUBLINGS_MAX);
+    let pause = policy.backoff_first.saturating_mul(1 << doublings).min(policy.retry_backoff_max);
+    pause.mul_f64(1.0 + policy.jitter * (2.0 * turn.dice - 1.0)).min(policy.retry_backoff_max)
+}
+
+fn leave(slot: bool, turn: &mut Turn<'_>) {
+    if slot {
+        turn.out.push(Action::LeaveGate);
+    }
+}
+
+/// Ends a start that is under way. Who is not yet born cannot hear: its ladder begins at its birth.
+fn give_up(life: Life, step: Step, slot: bool, verdict: Verdict, turn: &mut Turn<'_>) -> Phase {
+    leave(slot, turn);
+    match step {
+        Step::Spawning => Phase::Stopping { life, rung: Rung::Unborn, verdict },
+        Step::Handshaking | Step::Discovering => close_input(life, verdict, turn),
+    }
+}
+
+/// The first rung of the ladder.
+fn close_input(life: Life, verdict: Verdict, turn: &mut Turn<'_>) -> Phase {
+    turn.out.push(Action::CloseInput(life));
+    Phase::Stopping { life, rung: Rung::CloseInput(turn.now + turn.policy.eof_grace), verdict }
+}
+
+/// The last part: its leader is dead, the rest of its group is not proven to be.
+fn clear(life: Life, verdict: Verdict, turn: &mut Turn<'_>) -> Phase {
+    turn.out.push(Action::Clear(life));
+    Phase::Stopping { life, rung: Rung::Clear(turn.now + turn.policy.verify_timeout), verdict }
+}
+
+/// The patience of a rung is over: the next one, and the last ones again.
+fn climb(life: Life, rung: Rung, turn: &mut Turn<'_>) -> Rung {
+    let policy = turn.policy;
+    match rung {
+        Rung::Unborn => Rung::Unborn,
+        Rung::CloseInput(_) => {
+            turn.out.push(Action::Term(life));
+            Rung::Term(turn.now + policy.stop_grace.saturating_sub(policy.eof_grace))
+        }
+        Rung::Term(_) | Rung::Kill(_) => {
+            turn.out.push(Action::Kill(life));
+            Rung::Kill(turn.now + policy.kill_repeat)
+        }
+        Rung::Clear(_) => {
+            turn.out.push(Action::Clear(life));
+            Rung::Clear(turn.now + policy.verify_timeout)
+        }
+    }
+}
+
+fn next_probe(turn: &Turn<'_>) -> Probe {
+    match turn.policy.probe_every {
+        Some(every) => Probe::Next { at: turn.now + every, misses: 0 },
+        None => Probe::Off,
+    }
+}
+
+/// A moment for the probe has come, or another deadline's. `None`: it missed too many in a row.
+fn after_probe(life: Life, probe: Probe, turn: &mut Turn<'_>) -> Option<Probe> {
+    let policy = turn.policy;
+    match probe {
+        Probe::Next { at, misses } if at <= turn.now => {
+            turn.out.push(Action::Probe(life));
+            Some(Probe::Sent { at: turn.now, deadline: turn.now + policy.probe_patience, misses })
+        }
+        Probe::Sent { at, deadline, misses } if deadline <= turn.now => {
+            let misses = misses + 1;
+            if misses >= policy.probe_misses {
+                return None;
+            }
+            Some(match policy.probe_every {
+                Some(every) => Probe::Next { at: (at + every).max(turn.now), misses },
+                None => Probe::Off,
+            })
+        }
+        Probe::Off | Probe::Next { .. } | Probe::Sent { .. } => Some(probe),
+    }
+}

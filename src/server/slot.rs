@@ -1,0 +1,79 @@
+//! Where one caller waits for its answer. A slot is made once per thread that calls, and used for one call at a time.
+
+use crate::base::fault::Fault;
+use crate::base::limits::SLOT_MESSAGES_MAX;
+use crate::base::time::Time;
+use crate::sys::clock;
+use parking_lot::{Condvar, Mutex};
+use std::collections::VecDeque;
+use std::sync::Arc;
+
+/// How a call ends: exactly one of these, exactly once.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Answer {
+    /// The server's result, raw.
+    Result(Box<str>),
+    /// The server's error object, raw.
+    Error(Box<str>),
+    /// The call could not be answered by the server.
+    Fault(Fault),
+}
+
+/// What a waiting caller may hear.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Word {
+    /// Params of `notifications/progress`, with the caller's own token.
+    Progress(Box<str>),
+    Answer(Answer),
+    /// Its client has closed the connection.
+    PeerClosed,
+}
+
+/// Clones share the slot.
+#[derive(Clone, Debug, Default)]
+pub struct Slot(Arc<Inner>);
+
+#[derive(Debug, Default)]
+struct Inner {
+    words: Mutex<VecDeque<Word>>,
+    heard: Condvar,
+}
+
+impl Slot {
+    /// Never blocks and is never lost: there is one answer per call.
+    pub fn answer(&self, answer: Answer) {
+        self.push(Word::Answer(answer));
+    }
+
+    /// Dropped if the caller is [`SLOT_MESSAGES_MAX`] words behind: progress is news, and old news is none.
+    pub fn progress(&self, params: Box<str>) {
+        if self.0.words.lock().len() < SLOT_MESSAGES_MAX {
+            self.push(Word::Progress(params));
+        }
+    }
+
+    pub fn peer_closed(&self) {
+        self.push(Word::PeerClosed);
+    }
+
+    /// The next word; `None` when the deadline passes first.
+    pub fn wait(&self, deadline: Time) -> Option<Word> {
+        let mut words = self.0.words.lock();
+        while words.is_empty() {
+            if self.0.heard.wait_until(&mut words, clock::instant(deadline)).timed_out() {
+                break;
+            }
+        }
+        words.pop_front()
+    }
+
+    /// Forgets what an earlier call left (a `PeerClosed` that came after its answer).
+    pub fn clear(&self) {
+        self.0.words.lock().clear();
+    }
+
+    fn push(&self, word: Word) {
+        self.0.words.lock().push_back(word);
+        self.0.heard.notify_one();
+    }
+}

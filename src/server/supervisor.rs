@@ -1,0 +1,310 @@
+//! The thread that owns one server: `recv -> step -> act`, and nothing else.
+//!
+//! It ends when the server is retired and off, or when nobody can speak to it any more.
+
+use super::board::Board;
+use super::handle::{Report, Server};
+use super::life::{self, Birth};
+use super::machine::{self, Action, Event, Policy};
+use super::orders::{Order, Orders};
+use super::status::{Happened, Status};
+use super::tape::Tape;
+use crate::base::fault::{Fault, FaultKind};
+use crate::base::id::{Life, ServerName};
+use crate::base::limits::INBOX_MESSAGES_MAX;
+use crate::base::text;
+use crate::base::time::{Time, Wall};
+use crate::sys::logfile::LogFile;
+use crate::sys::spawn::Program;
+use crate::sys::{clock, thread};
+use crossbeam_channel::{Receiver, RecvTimeoutError, Sender, bounded};
+use std::io;
+use std::sync::Arc;
+use std::thread::JoinHandle;
+
+/// What a supervisor asks of the start gate, which `main` owns.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum GateRequest {
+    Ask(ServerName),
+    Leave(ServerName),
+}
+
+/// Works out what a life runs; asked anew for every life, so that `${env:NAME}` is what it is then.
+pub type Plan = dyn Fn(Life) -> Result<Program, Fault> + Send;
+
+/// Everything that a supervisor starts with.
+pub struct Charge {
+    pub name: ServerName,
+    pub slug: crate::base::id::Slug,
+    pub policy: Policy,
+    pub call_patience: std::time::Duration,
+    pub plan: Box<Plan>,
+    pub log: Option<LogFile>,
+}
+
+/// Starts the supervisor of one server; it does nothing until it hears `Event::Want(true)`.
+pub fn start(
+    charge: Charge,
+    board: Board,
+    gate: impl Fn(GateRequest) + Send + 'static,
+) -> io::Result<(Arc<Server>, JoinHandle<()>)> {
+    let (sender, inbox): (Sender<Report>, Receiver<Report>) = bounded(INBOX_MESSAGES_MAX);
+    let machine = machine::Server::new(false, false, clock::now());
+    let first = first_status(&charge, &machine);
+    let server = Arc::new(Server::new(first, charge.call_patience, charge.log, board, sender));
+    let name = format!("sup:{}", server.slug);
+    let supervisor = Supervisor {
+        server: server.clone(),
+        machine,
+        policy: charge.policy,
+        plan: charge.plan,
+        gate: Box::new(gate),
+        orders: None,
+        pid: None,
+        last_error: None,
+        last_success: None,
+        tape: Tape::new(),
+        retired: false,
+    };
+    let handle = thread::spawn_vital(&name, move || supervisor.run(&inbox))?;
+    Ok((server, handle))
+}
+
+struct Supervisor {
+    server: Arc<Server>,
+    machine: machine::Server,
+    policy: Policy,
+    plan: Box<Plan>,
+    gate: Box<dyn Fn(GateRequest) + Send>,
+    /// The mailbox of the current life.
+    orders: Option<(Life, Orders)>,
+    pid: Option<u32>,
+    last_error: Option<(Fault, Wall)>,
+    last_success: Option<Wall>,
+    tape: Tape,
+    retired: bool,
+}
+
+impl Supervisor {
+    fn run(mut self, inbox: &Receiver<Report>) {
+        loop {
+            let report = match self.machine.next_deadline() {
+                None => inbox.recv().map_err(|_| RecvTimeoutError::Disconnected),
+                Some((at, _)) => inbox.recv_deadline(clock::instant(at)),
+            };
+            match report {
+                Ok(report) => self.take(report),
+                Err(RecvTimeoutError::Timeout) => self.step(Event::Due),
+                Err(RecvTimeoutError::Disconnected) => return,
+            }
+            if self.retired && self.machine.life().is_none() {
+                return;
+            }
+        }
+    }
+
+    fn take(&mut self, report: Report) {
+        match report {
+            Report::Event(event, fault) => {
+                if let Some(fault) = fault {
+                    self.heard_fault(event, fault);
+                }
+                self.step(event);
+            }
+            Report::Spawned(life, pid) => {
+                self.pid = Some(pid);
+                self.step(Event::Spawned(life));
+            }
+            Report::Listed(life) => {
+                log::info!("{}: its tools changed (life {life})", self.server.name);
+                self.publish();
+            }
+            Report::Retire => {
+                self.retired = true;
+                self.step(Event::Want(false));
+            }
+        }
+    }
+
+    /// Remembers why, unless the server was only doing what it was told.
+    fn heard_fault(&mut self, event: Event, fault: Fault) {
+        let asked = fault.kind == FaultKind::Stopped;
+        if !asked && !matches!(event, Event::Block(None)) {
+            self.last_error = Some((fault, clock::wall()));
+        }
+    }
+
+    fn step(&mut self, event: Event) {
+        let now = clock::now();
+        let before = (self.machine.state(), self.machine.phase());
+        let mut actions = Vec::new();
+        let dice = fastrand::f64();
+        self.machine = machine::step(self.machine.clone(), event, now, &self.policy, dice, &mut actions);
+        self.tape.record(now, event, &self.machine);
+        let after = (self.machine.state(), self.machine.phase());
+        if matches!(event, Event::Discovered(_) | Event::ProbeOk(_)) && after.0 == "ready" {
+            self.last_success = Some(clock::wall());
+        }
+        self.own_verdict(event);
+        for action in actions {
+            self.act(action);
+        }
+        if self.machine.life().is_none() {
+            self.orders = None;
+            self.pid = None;
+        }
+        if before.0 != after.0 {
+            self.announce(event, before.0, now);
+        }
+        if before != after || matches!(event, Event::ProbeOk(_) | Event::Spawned(_)) {
+            self.publish();
+        }
+    }
+
+    /// Faults that the machine finds by itself: nobody else could put them into words.
+    fn own_verdict(&mut self, event: Event) {
+        if event != Event::Due || self.machine.state() != "stopping" || self.machine.phase() != "close_input" {
+            return;
+        }
+        let name = &self.server.name;
+        let fault = match self.machine.reason() {
+            Some(kind @ FaultKind::ConnectTimeout) => {
+                let patience = text::span(self.policy.connect_timeout);
+                Fault::new(kind, format!("{name} was not ready within {patience}"))
+                    .hint("if it is slow to start, raise \"connection_timeout\"; else see its log")
+            }
+            Some(kind @ FaultKind::Deaf) => {
+                let misses = self.policy.probe_misses;
+                Fault::new(kind, format!("{name} left {misses} pings in a row unanswered")).hint("it hangs")
+            }
+            _ => return,
+        };
+        // Whoever waits is told now: the process may take the whole ladder to end.
+        if let Some(link) = self.server.link() {
+            link.life_over(&fault);
+            self.server.close(link.life);
+        }
+        self.last_error = Some((fault, clock::wall()));
+    }
+
+    fn act(&mut self, action: Action) {
+        match action {
+            Action::AskGate => (self.gate)(GateRequest::Ask(self.server.name.clone())),
+            Action::LeaveGate => (self.gate)(GateRequest::Leave(self.server.name.clone())),
+            Action::Launch(life) => self.launch(life),
+            Action::Probe(life) => self.order(life, Order::Probe),
+            Action::CloseInput(life) => self.order(life, Order::CloseInput),
+            Action::Term(life) => self.order(life, Order::Term),
+            Action::Kill(life) => self.order(life, Order::Kill),
+            Action::Clear(life) => self.order(life, Order::Clear),
+            // No server lives on an engine yet, so no machine asks for one.
+            Action::AskEngine => (),
+        }
+    }
+
+    fn order(&self, life: Life, order: Order) {
+        if let Some((current, orders)) = &self.orders
+            && *current == life
+        {
+            orders.give(order);
+        }
+    }
+
+    fn launch(&mut self, life: Life) {
+        let begun = Orders::new().and_then(|orders| {
+            self.orders = Some((life, orders.clone()));
+            life::begin(Birth { life, server: self.server.clone(), program: (self.plan)(life), orders })
+        });
+        if let Err(error) = begun {
+            let fault = Fault::new(FaultKind::HostResources, format!("start a thread for {}: {error}", self.server.name))
+                .hint("the host is out of files, threads or memory");
+            let event = Event::SpawnFailed(life, fault.kind);
+            self.heard_fault(event, fault);
+            self.step(event);
+        }
+    }
+
+    /// One line per transition, for people: in the main log and in the server's own.
+    fn announce(&mut self, event: Event, before: &str, now: Time) {
+        let name = &self.server.name;
+        let state = self.machine.state();
+        let life = self.machine.life().map(|life| format!(" (life {life})")).unwrap_or_default();
+        let why = self.last_error.as_ref().map(|(fault, _)| fault.to_string()).unwrap_or_default();
+        let line = match state {
+            "backoff" | "waiting" => {
+                let wait = self.machine.next_retry().map(|at| format!("; retry in {}", text::span(at.since(now))));
+                format!("{state}: {why}{}", wait.unwrap_or_default())
+            }
+            "parked" | "auto_disabled" => format!("{state}: {why}"),
+            "ready" => format!("ready{life}, {} tools", self.server.known().tools.map_or(0, |tools| tools.len())),
+            _ => format!("{state}{life}"),
+        };
+        self.server.note(&line);
+        match state {
+            "parked" | "auto_disabled" => {
+                log::error!("{name}: {line}");
+                log::debug!("{name}: the last events of its machine:\n{}", self.tape);
+            }
+            "backoff" | "waiting" => log::warn!("{name}: {line}"),
+            "ready" | "disabled" | "sleeping" => log::info!("{name}: {line}"),
+            _ => log::debug!("{name}: {before} -> {line} by {event:?}"),
+        }
+    }
+
+    fn publish(&self) {
+        let (now, wall) = (clock::now(), clock::wall());
+        let at = |time: Time| {
+            let past = now.since(time).as_millis() as u64;
+            let ahead = time.since(now).as_millis() as u64;
+            Wall(wall.0 + ahead - past).rfc3339()
+        };
+        let known = self.server.known();
+        let last_error = self.last_error.clone();
+        let phase = self.machine.phase();
+        let reason = self.machine.reason().filter(|_| !matches!(self.machine.state(), "stopping")).map(|kind| {
+            let told = last_error.as_ref().map(|(fault, _)| fault).filter(|fault| fault.kind == kind);
+            told.cloned().unwrap_or_else(|| Fault::new(kind, kind.name()))
+        });
+        self.server.show(Status {
+            name: self.server.name.clone(),
+            slug: self.server.slug.clone(),
+            state: self.machine.state(),
+            phase: (!phase.is_empty()).then_some(phase),
+            since: at(self.machine.since()),
+            pid: self.pid,
+            life: self.machine.life(),
+            tools: known.tools.map_or(0, |tools| tools.len()),
+            protocol: known.greeting.map(|greeting| greeting.version.clone()),
+            restarts: self.machine.restarts(),
+            failures: self.machine.failures(),
+            consecutive_failures: self.machine.consecutive_failures(),
+            last_success_at: self.last_success.map(Wall::rfc3339),
+            last_error: last_error.map(|(fault, at)| Happened { fault, at: at.rfc3339() }),
+            next_retry_at: self.machine.next_retry().map(at),
+            reason,
+            calls: 0,
+        });
+    }
+}
+
+fn first_status(charge: &Charge, machine: &machine::Server) -> Status {
+    Status {
+        name: charge.name.clone(),
+        slug: charge.slug.clone(),
+        state: machine.state(),
+        phase: None,
+        since: clock::wall().rfc3339(),
+        pid: None,
+        life: None,
+        tools: 0,
+        protocol: None,
+        restarts: 0,
+        failures: 0,
+        consecutive_failures: 0,
+        last_success_at: None,
+        last_error: None,
+        next_retry_at: None,
+        reason: None,
+        calls: 0,
+    }
+}
