@@ -166,3 +166,10 @@ pub const LEDGER_LIVES_MAX: usize = 4096;
 pub const NAMED_PROCESSES_MAX: usize = 8;
 
 const _: () = assert!(CRASH_TERM_PATIENCE.as_millis() < CRASH_CLEANING.as_millis());
+
+/// Calls that wait inside the demo server (`sleep`, `--slow`); one more is answered with an error.
+pub const DEMO_JOBS_MAX: usize = 1024;
+
+/// How long a process that the demo server leaves behind lives if nobody ends it. 10 min: longer than any test,
+/// short enough that a broken test run cleans up after itself.
+pub const DEMO_HELPER_LIFE: Duration = Duration::from_secs(600);

@@ -4,11 +4,12 @@ use super::serve::Running;
 use crate::base::id::{Life, ServerName};
 use crate::base::text;
 use crate::base::time::Time;
+use crate::reaper::strangers::Strangers;
 use crate::server::gate::Gate;
 use crate::server::handle::Report;
 use crate::server::machine::Event;
 use crate::server::supervisor::GateRequest;
-use crate::sys::{clock, thread};
+use crate::sys::{clock, spawn, thread};
 use crossbeam_channel::{Receiver, RecvTimeoutError, bounded, select};
 use std::convert::Infallible;
 use std::time::Duration;
@@ -50,11 +51,12 @@ pub struct MainLoop {
     lives: u64,
     announce_at: Option<Time>,
     reap_at: Option<Time>,
+    strangers: Strangers,
 }
 
 impl MainLoop {
     pub fn new(starts_max: usize) -> MainLoop {
-        MainLoop { gate: Gate::new(starts_max), lives: 0, announce_at: None, reap_at: None }
+        MainLoop { gate: Gate::new(starts_max), lives: 0, announce_at: None, reap_at: None, strangers: Strangers::default() }
     }
 
     /// Runs until a signal or the guardian's death, then shuts down.
@@ -116,7 +118,9 @@ impl MainLoop {
             running.front.announce_lists();
         }
         if self.reap_at.is_some_and(|at| at <= now) {
-            let again = running.strangers.reap();
+            // While a server is being spawned, the look is put off.
+            let looked = spawn::with_spawning_held(|known| self.strangers.reap(known));
+            let again = looked.is_none() || self.strangers.is_waiting();
             self.reap_at = again.then(|| now + STRANGERS_AFTER);
         }
     }

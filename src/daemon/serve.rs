@@ -19,7 +19,6 @@ use crate::reaper::instance::Instance;
 use crate::reaper::keeper::Keeper;
 use crate::reaper::ledger::Ledger;
 use crate::reaper::link::{Line, Link};
-use crate::reaper::strangers::Strangers;
 use crate::reaper::sweep::Survey;
 use crate::server::board::Board;
 use crate::server::handle::Report;
@@ -50,7 +49,6 @@ pub struct Running {
     pub servers: Arc<Registry>,
     pub front: Arc<Front>,
     pub http: Arc<HttpServer>,
-    pub strangers: Strangers,
     pub budget: Budget,
     /// Closed once the last supervisor's thread is over.
     pub supervisors: Receiver<Infallible>,
@@ -100,6 +98,8 @@ pub fn run(setup: &Setup, mut guardian: Option<Link>) -> Outcome {
         failed(Fault::new(FaultKind::HostResources, message))
     })?;
 
+    // Not bounded by its type, because main also speaks to those who speak to it; in fact each supervisor has at most
+    // one request to the gate outstanding, and signals and lists are levels.
     let (news, inbox) = unbounded();
     let cgroup = guardian.as_ref().and_then(|link| link.cgroup.clone());
     let (keeper, survey) = keeper(&instance, guardian, cgroup.as_deref());
@@ -127,7 +127,6 @@ pub fn run(setup: &Setup, mut guardian: Option<Link>) -> Outcome {
         servers: parts.router.servers.clone(),
         front: parts.front.clone(),
         http: Arc::new(http),
-        strangers: Strangers::default(),
         budget,
         supervisors,
     };

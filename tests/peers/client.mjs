@@ -1,0 +1,38 @@
+// The TypeScript SDK as a client: connects to URL by Streamable HTTP, lists all tools, makes the calls.
+//
+//   node client.mjs URL '[{"name": "echo", "arguments": {"text": "hi"}}]'
+//
+// Prints one JSON object: {"server": {…}, "tools": ["…"], "results": [{…} | {"error": {"code", "message"}}]}.
+import { createRequire } from 'node:module';
+
+const require = createRequire(new URL('../.cache/npm/package.json', import.meta.url));
+const { Client } = require('@modelcontextprotocol/sdk/client/index.js');
+const { StreamableHTTPClientTransport } = require('@modelcontextprotocol/sdk/client/streamableHttp.js');
+
+const [url, calls = '[]'] = process.argv.slice(2);
+const client = new Client({ name: 'it-typescript', version: '0' });
+const transport = new StreamableHTTPClientTransport(new URL(url));
+await client.connect(transport);
+
+const tools = [];
+let cursor;
+do {
+  const page = await client.listTools({ cursor });
+  tools.push(...page.tools.map((tool) => tool.name));
+  cursor = page.nextCursor;
+} while (cursor !== undefined);
+
+const results = [];
+for (const call of JSON.parse(calls)) {
+  try {
+    results.push(await client.callTool(call));
+  } catch (error) {
+    if (error.code === undefined) throw error;
+    results.push({ error: { code: error.code, message: error.message } });
+  }
+}
+
+const server = client.getServerVersion();
+await transport.terminateSession();
+await client.close();
+console.log(JSON.stringify({ server, tools, results }));
