@@ -99,6 +99,12 @@ pub fn complain(text: &impl std::fmt::Display) {
     let _ = writeln!(io::stderr(), "mcpvisor: {}", tame(&text.to_string()));
 }
 
+/// A line of our own on stderr, for people who watch.
+pub fn say(text: &str) {
+    // Nobody is left to tell when stderr is gone.
+    let _ = writeln!(io::stderr(), "{}", tame(text));
+}
+
 /// Text of a stranger (a server, a tool) for a terminal: control characters other than newline and tab go, so
 /// that it cannot move the cursor or change the window.
 pub fn tame(text: &str) -> String {

@@ -68,7 +68,7 @@ fn append(text: &mut String, label: &str, rows: &[&Row], columns: usize) {
 
 pub struct Progress {
     /// `None` where no terminal is.
-    to: Option<Box<dyn Write>>,
+    to: Option<Box<dyn Write + Send>>,
     columns: usize,
     shown: String,
 }
@@ -78,7 +78,7 @@ impl Progress {
     pub fn on_stderr() -> Progress {
         let stderr = io::stderr();
         let columns = tty::columns(&stderr).unwrap_or(80);
-        let to = stderr.is_terminal().then(|| Box::new(stderr) as Box<dyn Write>);
+        let to = stderr.is_terminal().then(|| Box::new(stderr) as Box<dyn Write + Send>);
         Progress { to, columns, shown: String::new() }
     }
 

@@ -1,9 +1,141 @@
-//! `mcpvisor serve`: from the command line to the daemon.
+//! `mcpvisor serve`: the guardian, the daemon below it, and what a person sees of the start.
 
 use super::exit::{Exit, Failure, Outcome};
-use super::options::Given;
-use super::output::Out;
+use super::options::{Given, Options};
+use super::output::{self, Out};
+use super::progress::{Progress, Row};
+use crate::base::fault::Fault;
+use crate::base::finding::Finding;
+use crate::base::limits::MAIN_LOG_BYTES_MAX;
+use crate::daemon::logging;
+use crate::daemon::main_loop::Ended;
+use crate::daemon::serve::{self, Started};
+use crate::daemon::setup::{self, Setup};
+use crate::reaper::guardian::{self, GuardPlan};
+use crate::reaper::link::Link;
+use crate::server::handle::Server;
+use crate::sys::{clock, spawn, thread};
+use std::sync::Arc;
+use std::time::Duration;
 
-pub fn run(_: &Given, _: &mut Out) -> Outcome {
-    Err(Failure::new(Exit::Failed, "serve: the daemon is not part of this build"))
+/// How long the start is watched on a terminal; what is slower than this shows in `status`.
+const WATCH: Duration = Duration::from_secs(120);
+
+/// The pace at which the spans in the progress line move.
+const REDRAW: Duration = Duration::from_secs(1);
+
+/// In the process that the user started this is the guardian; in the one that the guardian starts, the daemon.
+pub fn run(given: &Given, _: &mut Out) -> Outcome {
+    clock::now();
+    let guardian = Link::adopt();
+    let setup = setup::read(&of(&given.options)).map_err(|(fault, findings)| unusable(&fault, &findings))?;
+    let Some(link) = guardian else {
+        // The daemon's exit code is ours.
+        let code = guardian::guard(&GuardPlan { state_dir: setup.state_dir });
+        std::process::exit(i32::from(code));
+    };
+    spawn::seal_inherited_fds();
+    spawn::raise_nofile();
+    logging::start(setup.config.log_level, &setup.state_dir.join("logs"), MAIN_LOG_BYTES_MAX);
+    for finding in &setup.findings {
+        log::warn!("{finding}");
+    }
+    match serve::run(&setup, Some(link), |started| show_start(&setup, started)) {
+        Ok(Ended::InOrder) => Ok(Exit::Ok),
+        Ok(Ended::OutOfTime) => Err(Failure::new(Exit::Failed, "shut down: some servers did not end in time")),
+        Err((fault, code)) => {
+            let exit = Exit::ALL.into_iter().find(|exit| exit.code() == code).unwrap_or(Exit::Failed);
+            Err(Failure::new(exit, fault.message).hint(fault.hint))
+        }
+    }
+}
+
+/// The options as the daemon's floor knows them.
+pub fn of(options: &Options) -> setup::Options {
+    setup::Options {
+        config: options.config.clone(),
+        listen: options.listen.clone(),
+        state_dir: options.state_dir.clone(),
+        log_level: options.log_level,
+    }
+}
+
+pub fn unusable(fault: &Fault, findings: &[Finding]) -> Failure {
+    for finding in findings {
+        output::complain(finding);
+    }
+    Failure::new(Exit::Config, fault.message.clone()).hint(fault.hint.clone())
+}
+
+/// What a person who has typed `mcpvisor serve` wants to know first.
+fn show_start(setup: &Setup, started: &Started<'_>) {
+    let url = format!("http://{}/mcp", started.listen);
+    let mut lines = vec![format!("mcpvisor {} serves {url}", env!("CARGO_PKG_VERSION"))];
+    match &setup.path {
+        Some(path) => {
+            let count = setup.config.servers.len();
+            let findings = match setup.findings.len() {
+                0 => String::new(),
+                1 => ", 1 finding (mcpvisor config check)".to_owned(),
+                n => format!(", {n} findings (mcpvisor config check)"),
+            };
+            let plural = if count == 1 { "" } else { "s" };
+            lines.push(format!("config {}: {count} server{plural}{findings}", path.display()));
+        }
+        None => {
+            lines.push("no config file was found, so a built-in demo server runs; looked for".to_owned());
+            lines.extend(setup.looked.iter().map(|path| format!("  {}", path.display())));
+            lines.push("to run your own servers, paste this into one of them:".to_owned());
+            lines.push("  { \"mcpServers\": {".to_owned());
+            lines.push("    \"time\": { \"command\": \"uvx\", \"args\": [\"mcp-server-time\"] }".to_owned());
+            lines.push("  } }".to_owned());
+        }
+    }
+    lines.push("in another terminal: mcpvisor status".to_owned());
+    for line in lines {
+        output::say(&line);
+    }
+    watch_start(started);
+}
+
+/// The thread "progress": one line on the terminal until every server has settled; none without a terminal.
+fn watch_start(started: &Started<'_>) {
+    let mut progress = Progress::on_stderr();
+    if !progress.is_seen() {
+        return;
+    }
+    let (servers, board) = (started.servers.all(), started.board.clone());
+    let watch = move || {
+        logging::hold_line(true);
+        let end = clock::now() + WATCH;
+        let mut settled = false;
+        while !settled && clock::now() < end {
+            progress.show(&rows(&servers));
+            let seen = board.seq();
+            // A second without news only moves the spans on.
+            let _ = board.wait(clock::now() + REDRAW, || (board.seq() != seen).then_some(()));
+            settled = servers.iter().all(|server| server.status().is_settled());
+        }
+        logging::hold_line(false);
+        progress.finish(&rows(&servers));
+    };
+    // Without a thread nobody sees the progress; `status` shows the same.
+    if let Err(error) = thread::spawn("progress", watch) {
+        log::debug!("no progress line: {error}");
+    }
+}
+
+fn rows(servers: &[Arc<Server>]) -> Vec<Row<'_>> {
+    let now = clock::now();
+    let row = |server: &'_ Arc<Server>| {
+        let status = server.status();
+        (status.state, status.phase, now.since(server.state_since()), server.retry_in(now))
+    };
+    servers
+        .iter()
+        .map(|server| {
+            let (state, phase, since, retry_in) = row(server);
+            Row { name: server.name.as_str(), state, phase, since, retry_in }
+        })
+        .collect()
 }

@@ -1,8 +1,8 @@
 //! Floor 4: the daemon put together: start order, the main loop, shutdown order.
 
-pub mod banner;
 pub mod launch;
 pub mod listen;
+pub mod logging;
 pub mod main_loop;
 pub mod serve;
 pub mod setup;

@@ -2,7 +2,7 @@
 
 use super::main_loop::{Ended, MainLoop, News};
 use super::setup::Setup;
-use super::{banner, launch, listen};
+use super::{launch, listen};
 use crate::api::rest::{self, Api};
 use crate::api::status::About;
 use crate::base::fault::{Fault, FaultKind};
@@ -80,8 +80,16 @@ impl Budget {
     }
 }
 
-/// The whole life of the daemon: returns when it has shut down.
-pub fn run(setup: &Setup, mut guardian: Option<Link>) -> Outcome {
+/// A daemon that has just begun to serve, for whoever shows that.
+pub struct Started<'a> {
+    /// `HOST:PORT` as bound.
+    pub listen: &'a str,
+    pub servers: &'a Registry,
+    pub board: &'a Board,
+}
+
+/// The whole life of the daemon: calls `started` once the endpoint serves, and returns when it has shut down.
+pub fn run(setup: &Setup, mut guardian: Option<Link>, started: impl FnOnce(&Started<'_>)) -> Outcome {
     let failed = |fault| (fault, FAILED);
     let instance = match &mut guardian {
         Some(link) => link.instance(&setup.state_dir),
@@ -121,7 +129,7 @@ pub fn run(setup: &Setup, mut guardian: Option<Link>) -> Outcome {
     watch_signals(&news).map_err(start_failed)?;
     watch_guardian(&keeper, &news).map_err(start_failed)?;
     sweep_behind(survey, &keeper).map_err(start_failed)?;
-    banner::show(setup, &bound, &parts.router.servers, &parts.router.board);
+    started(&Started { listen: &bound, servers: &parts.router.servers, board: &parts.router.board });
 
     let running = Running {
         servers: parts.router.servers.clone(),
@@ -316,10 +324,7 @@ fn sweep_behind(survey: Survey, keeper: &Arc<Keeper>) -> std::io::Result<()> {
     thread::spawn("sweep", move || {
         let begun = clock::now();
         let report = survey.carry_out();
-        if !report.ended.is_empty() {
-            let names: Vec<String> = report.ended.iter().map(|suspect| suspect.to_string()).collect();
-            log::warn!("ended {} processes that an earlier run had left: {}", names.len(), names.join(", "));
-        }
+        report.lines().iter().for_each(|line| log::warn!("{line}"));
         if report.left.is_empty() {
             keeper.forget_earlier();
         }

@@ -81,7 +81,7 @@ pub fn read_file(path: &Path) -> Result<String, Fault> {
     let mut bytes = Vec::new();
     let limit = CONFIG_BYTES_MAX as u64 + 1;
     file.take(limit).read_to_end(&mut bytes).map_err(|error| tried(error.to_string()))?;
-    config::decode(&bytes).map(str::to_owned).map_err(|finding| tried(finding.message))
+    config::decode(&bytes, &path.display().to_string()).map(str::to_owned).map_err(|finding| tried(finding.message))
 }
 
 /// Where this daemon keeps what it learns.

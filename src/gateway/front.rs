@@ -306,10 +306,10 @@ impl Front {
 
     /// Tells every session that listens that the list of tools is another one now.
     pub fn announce_lists(&self) {
-        let event = event(&envelope::notification("notifications/tools/list_changed", None));
+        let event: Arc<[u8]> = event(&envelope::notification("notifications/tools/list_changed", None)).into();
         for stream in self.sessions.listeners(|_| true) {
             // A stream that has just closed needs no news.
-            let _ = self.hub.send(stream, &event);
+            let _ = self.hub.send(stream, event.clone());
         }
     }
 }
@@ -350,18 +350,18 @@ fn stream(exchange: &mut Exchange, mut open: OpenCall, id: &str, first: Box<str>
     let Ok(mut events) = exchange.start_events(&[]) else { return open.leave() };
     let mut heard = Heard::Progress(first);
     loop {
-        let done = matches!(heard, Heard::Answer(_));
         let written = match heard {
             Heard::Progress(params) => {
                 events.write(&event(&envelope::notification("notifications/progress", Some(&params))))
             }
-            Heard::Answer(outcome) => events.write(&event(&answer_body(id, &outcome))).and_then(|()| events.finish()),
+            Heard::Answer(outcome) => {
+                // A client that has gone before its answer needs none.
+                let _ = events.write(&event(&answer_body(id, &outcome))).and_then(|()| events.finish());
+                return;
+            }
             Heard::PeerClosed => return open.leave(),
             Heard::Quiet => Ok(()),
         };
-        if done {
-            return;
-        }
         if written.is_err() {
             return open.leave();
         }

@@ -24,7 +24,6 @@ use std::fmt::Write as _;
 use std::io::{self, Write as _};
 use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 use std::path::PathBuf;
-use std::process::ExitCode;
 use std::time::Duration;
 
 /// What the guardian is told.
@@ -33,21 +32,21 @@ pub struct GuardPlan {
     pub state_dir: PathBuf,
 }
 
-/// The whole life of the guardian; called before any thread, by a `serve` that no guardian has started.
+/// The whole life of the guardian, which returns its exit code; called before any thread, by a `serve` that no guardian has started.
 /// The daemon is this program again, with the same arguments; it finds its side with `Link::adopt`.
-pub fn guard(plan: &GuardPlan) -> ExitCode {
+pub fn guard(plan: &GuardPlan) -> u8 {
     let instance = match Instance::open(&plan.state_dir) {
         Ok(instance) => instance,
         Err(error) => {
             say(&error.fault().to_string());
-            return ExitCode::from(error.exit_code());
+            return error.exit_code();
         }
     };
     match Guardian::start(&instance) {
         Ok(guardian) => guardian.run(),
         Err(error) => {
             say(&format!("start the daemon: {error}"));
-            ExitCode::FAILURE
+            1
         }
     }
 }
@@ -104,7 +103,7 @@ impl Guardian {
         })
     }
 
-    fn run(mut self) -> ExitCode {
+    fn run(mut self) -> u8 {
         let ended = loop {
             self.wait();
             for signal in self.signals.drain() {
@@ -269,11 +268,11 @@ fn start_daemon(invitation: &mut Invitation, cgroup: Option<Cgroup>) -> io::Resu
     Ok((guard::run_again((GUARDIAN, &invitation.to_string()))?, None))
 }
 
-fn exit_code(ended: Ended) -> ExitCode {
+fn exit_code(ended: Ended) -> u8 {
     match ended {
-        Ended::Code(code) if code == EXEC_FAILED => ExitCode::FAILURE,
-        Ended::Code(code) => ExitCode::from(code.clamp(0, 255) as u8),
-        Ended::Signal(_) => ExitCode::FAILURE,
+        Ended::Code(code) if code == EXEC_FAILED => 1,
+        Ended::Code(code) => code.clamp(0, 255) as u8,
+        Ended::Signal(_) => 1,
     }
 }
 

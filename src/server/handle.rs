@@ -8,12 +8,14 @@ use super::machine::Event;
 use super::status::Status;
 use crate::base::fault::Fault;
 use crate::base::id::{Life, ServerName, Slug};
+use crate::base::time::Time;
 use crate::mcp::handshake::Greeting;
 use crate::mcp::tools::Tool;
 use crate::sys::logfile::LogFile;
 use crossbeam_channel::Sender;
 use parking_lot::{Mutex, RwLock};
 use std::sync::Arc;
+use std::time::Duration;
 
 /// What a supervisor is told.
 #[derive(Debug)]
@@ -33,10 +35,11 @@ pub struct Server {
     pub name: ServerName,
     pub slug: Slug,
     /// How long one call may take without progress.
-    pub call_patience: std::time::Duration,
+    pub call_patience: Duration,
     pub board: Board,
     inbox: Sender<Report>,
     status: Mutex<Arc<Status>>,
+    times: Mutex<(Time, Option<Time>)>,
     link: RwLock<Option<Arc<Link>>>,
     known: RwLock<Known>,
     log: Option<Mutex<LogFile>>,
@@ -51,7 +54,7 @@ pub struct Known {
 }
 
 impl Server {
-    pub fn new(first: Status, call_patience: std::time::Duration, log: Option<LogFile>, board: Board, inbox: Sender<Report>) -> Server {
+    pub fn new(first: Status, call_patience: Duration, log: Option<LogFile>, board: Board, inbox: Sender<Report>) -> Server {
         Server {
             name: first.name.clone(),
             slug: first.slug.clone(),
@@ -59,6 +62,7 @@ impl Server {
             board,
             inbox,
             status: Mutex::new(Arc::new(first)),
+            times: Mutex::new((Time::ZERO, None)),
             link: RwLock::new(None),
             known: RwLock::new(Known::default()),
             log: log.map(Mutex::new),
@@ -96,8 +100,19 @@ impl Server {
         !matches!(self.status.lock().state, "disabled" | "parked" | "auto_disabled")
     }
 
-    pub(super) fn show(&self, status: Status) {
+    /// Since when it is in its state, on the monotonic clock.
+    pub fn state_since(&self) -> Time {
+        self.times.lock().0
+    }
+
+    pub fn retry_in(&self, now: Time) -> Option<Duration> {
+        self.times.lock().1.map(|at| at.since(now))
+    }
+
+    /// `since` and `retry` are the status's times, for those who compute with them.
+    pub(super) fn show(&self, status: Status, since: Time, retry: Option<Time>) {
         let before = self.is_offered();
+        *self.times.lock() = (since, retry);
         *self.status.lock() = Arc::new(status);
         if before != self.is_offered() && self.known.read().tools.is_some() {
             self.board.lists_changed();

@@ -272,7 +272,7 @@ impl Supervisor {
             let told = last_error.as_ref().map(|(fault, _)| fault).filter(|fault| fault.kind == kind);
             told.cloned().unwrap_or_else(|| Fault::new(kind, kind.name()))
         });
-        self.server.show(Status {
+        let status = Status {
             name: self.server.name.clone(),
             slug: self.server.slug.clone(),
             state: self.machine.state(),
@@ -290,7 +290,8 @@ impl Supervisor {
             next_retry_at: self.machine.next_retry().map(at),
             reason,
             calls: 0,
-        });
+        };
+        self.server.show(status, self.machine.since(), self.machine.next_retry());
     }
 }
 

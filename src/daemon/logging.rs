@@ -1,0 +1,65 @@
+//! The log: one line per event on stderr and in `logs/main.log`.
+//!
+//! Under systemd the journal adds the time, so stderr goes without it. A log file that cannot be written stops
+//! nobody.
+
+use crate::sys::clock;
+use crate::sys::logfile::LogFile;
+use env_logger::{Builder, Target};
+use log::LevelFilter;
+use std::io::{self, IsTerminal, Write};
+use std::path::Path;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+/// A progress line stands on the terminal: clear it before a log line is written over it.
+static LINE_IS_HELD: AtomicBool = AtomicBool::new(false);
+
+/// Once per process. Levels of ours only: no dependency has anything to say to a user.
+pub fn start(level: LevelFilter, dir: &Path, bytes_max: u64) {
+    let file = std::fs::create_dir_all(dir).is_ok().then(|| LogFile::new(dir.join("main.log"), bytes_max));
+    let tee = Tee { file, terminal: io::stderr().is_terminal(), journal: std::env::var_os("JOURNAL_STREAM").is_some() };
+    let mut builder = Builder::new();
+    builder.filter_module("mcpvisor", level).target(Target::Pipe(Box::new(tee)));
+    builder.format(|out, record| {
+        let level = record.level().as_str().to_ascii_lowercase();
+        writeln!(out, "{level}: {}", record.args())
+    });
+    // A second logger in one process would be a mistake of ours, and the first one keeps working.
+    let _ = builder.try_init();
+}
+
+/// Whether a progress line stands on the terminal.
+pub fn hold_line(held: bool) {
+    LINE_IS_HELD.store(held, Ordering::Relaxed);
+}
+
+struct Tee {
+    file: Option<LogFile>,
+    terminal: bool,
+    journal: bool,
+}
+
+impl Write for Tee {
+    /// env_logger writes whole lines.
+    fn write(&mut self, line: &[u8]) -> io::Result<usize> {
+        let mut out = Vec::with_capacity(line.len() + 40);
+        if self.terminal && LINE_IS_HELD.load(Ordering::Relaxed) {
+            out.extend_from_slice(b"\r\x1b[K");
+        }
+        if !self.journal {
+            out.extend_from_slice(clock::wall().rfc3339().as_bytes());
+            out.push(b' ');
+        }
+        out.extend_from_slice(line);
+        // A stderr that is closed takes no log; the file does.
+        let _ = io::stderr().write_all(&out);
+        if let Some(file) = &mut self.file {
+            file.line(String::from_utf8_lossy(line).trim_end());
+        }
+        Ok(line.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
