@@ -77,6 +77,25 @@ pub const SERVER_LOG_BYTES_MAX: u64 = 5 << 20;
 /// Nesting of JSON that we look into.
 pub const JSON_DEPTH_MAX: usize = 127;
 
+/// One config file. 8 MiB: a thousand servers with long environments stay below 1 MiB; a longer file is refused
+/// whole, with a finding.
+pub const CONFIG_BYTES_MAX: usize = 8 << 20;
+
+/// Servers in one config file; the ones after are left out, with a finding.
+pub const SERVERS_MAX: usize = 4096;
+
+/// Characters of a server's name; a longer one is cut, and its server parked.
+pub const SERVER_NAME_CHARS_MAX: usize = 200;
+
+/// Findings of each severity about one config file; the rest is counted in one last finding.
+pub const FINDINGS_MAX: usize = 500;
+
+/// Syntax mistakes that one reading of a file reports; after so many the reader gives up.
+pub const SYNTAX_MISTAKES_MAX: usize = 20;
+
+/// The longest span that a config key may ask for. One day: longer is a slip of unit (nanoseconds, say).
+pub const CONFIG_SPAN_MAX: Duration = Duration::from_secs(24 * 60 * 60);
+
 /// Patience of the guardian and of a daemon that lost its guardian: from SIGTERM to SIGKILL.
 pub const CRASH_TERM_PATIENCE: Duration = Duration::from_millis(300);
 

@@ -1,1 +1,209 @@
-//! (being built)
+//! Floor 2: the text of a config file becomes a [`Config`] and findings about it. Pure: no file, environment or
+//! clock is known here; who calls reads the file, looks variables up and resolves templates.
+//!
+//! Reading never fails. A bad entry becomes a server with a `problem`, and every other server is as if the bad
+//! one were not there. A bad setting keeps its default. A text that says nothing as a whole gives a config that
+//! is not `usable`.
+//!
+//! ```text
+//! read.rs     the whole file: settings, then servers        json.rs   text -> tree with places
+//! server.rs   mcpServers, entry by entry                    fields.rs taking an object apart, key by key
+//! launch.rs   what an entry runs                            keys.rs   known keys that are not read
+//! template.rs ${env:NAME}, ~                                notes.rs  findings, problems
+//! locate.rs   where config and state may be                 report.rs findings for a terminal
+//! ```
+
+pub mod json;
+pub mod listen;
+pub mod locate;
+pub mod report;
+pub mod template;
+
+mod fields;
+mod keys;
+mod launch;
+mod notes;
+mod place;
+mod read;
+mod server;
+mod span;
+
+pub use listen::is_loopback;
+pub use locate::{candidates, state_dir};
+pub use read::{decode, parse};
+pub use report::report;
+pub use template::{Template, expand_home};
+
+use crate::base::fault::Fault;
+use crate::base::id::{ServerName, Slug};
+use std::time::Duration;
+
+/// Everything that a file says, with defaults for what it does not say.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Config {
+    /// False when the file as a whole must not be acted on: it is not JSON, not an object, its `mcpServers` is no
+    /// list of servers, or its `api_key` cannot be honoured. `servers` is empty then; a running daemon keeps what
+    /// it has, a starting one refuses.
+    pub usable: bool,
+    /// `HOST:PORT` of the public endpoint.
+    pub listen: String,
+    /// As written; `~` expands at use.
+    pub data_dir: Option<String>,
+    /// The token that clients must send.
+    pub api_key: Option<Template>,
+    /// Host names, in lower case, that may stand in Host and Origin beside the loopback ones.
+    pub trusted_hosts: Vec<String>,
+    pub log_level: log::LevelFilter,
+    /// How long the first list of tools waits for servers that are in their first start.
+    pub list_wait: Duration,
+    /// The deadline of a call.
+    pub call_timeout: Duration,
+    pub connections: Connections,
+    pub auto_disable: AutoDisable,
+    pub cleanup: Cleanup,
+    pub shutdown: Shutdown,
+    /// In the order of the file; names and slugs are unique.
+    pub servers: Vec<ServerConfig>,
+}
+
+/// `connection_management`
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Connections {
+    /// Servers that may be connecting at the same time.
+    pub concurrent_max: usize,
+    /// From the start of a server to its first list of tools.
+    pub timeout: Duration,
+    /// Between two probes; zero is off.
+    pub health_check_interval: Duration,
+    /// The longest wait between two attempts.
+    pub retry_backoff_max: Duration,
+}
+
+/// `auto_disable`
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct AutoDisable {
+    pub enabled: bool,
+    /// Failures within `window` that disable a server.
+    pub failure_threshold: u32,
+    pub window: Duration,
+    /// Attempts of a server that has never been ready.
+    pub startup_attempts: u32,
+}
+
+/// `resource_cleanup`
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Cleanup {
+    /// From the request to stop until SIGKILL, where a server says nothing else (`stop_grace`).
+    pub process_kill_timeout: Duration,
+    /// How long to look for what is left after SIGKILL, before it is reported.
+    pub verify_timeout: Duration,
+}
+
+/// `shutdown`
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Shutdown {
+    /// Calls in flight may still end within this.
+    pub drain: Duration,
+    /// The whole of it; nothing means the sum of the steps.
+    pub total: Option<Duration>,
+}
+
+/// One entry of `mcpServers`.
+#[derive(Clone, Debug, PartialEq)]
+pub struct ServerConfig {
+    pub name: ServerName,
+    pub slug: Slug,
+    pub enabled: bool,
+    pub launch: Launch,
+    /// Why it cannot run as written, with file, line, column and key. It stays parked until the entry changes.
+    pub problem: Option<Fault>,
+    /// Its own values; nothing means the global ones. See [`Config::connection_timeout`] and its neighbours.
+    pub connection_timeout: Option<Duration>,
+    pub call_timeout: Option<Duration>,
+    /// Zero is off.
+    pub health_check_interval: Option<Duration>,
+    pub stop_grace: Option<Duration>,
+    /// Where the entry stands in the file. Entries that differ only here (and in what `problem` says of it) are
+    /// the same to whoever compares two configs.
+    pub line: usize,
+    pub column: usize,
+}
+
+/// What a server runs.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Launch {
+    /// A child process. INVARIANT: complete; an entry of which a part could not be read has none.
+    Process {
+        command: Template,
+        args: Vec<Template>,
+        /// Names are unique; values never show.
+        env: Vec<(String, Template)>,
+        working_dir: Option<Template>,
+    },
+    /// Nothing that this version can run. INVARIANT: the entry has a problem.
+    Unsupported,
+}
+
+impl Config {
+    /// What to say about a file that cannot be acted on.
+    fn unusable() -> Config {
+        Config { usable: false, ..Config::default() }
+    }
+
+    pub fn server(&self, name: &ServerName) -> Option<&ServerConfig> {
+        self.servers.iter().find(|server| server.name == *name)
+    }
+
+    /// How long this server may take to get ready.
+    pub fn connection_timeout(&self, server: &ServerConfig) -> Duration {
+        server.connection_timeout.unwrap_or(self.connections.timeout)
+    }
+
+    /// How long a call to this server may take.
+    pub fn call_timeout(&self, server: &ServerConfig) -> Duration {
+        server.call_timeout.unwrap_or(self.call_timeout)
+    }
+
+    /// Between two probes of this server; nothing when it is not probed.
+    pub fn health_check_interval(&self, server: &ServerConfig) -> Option<Duration> {
+        let interval = server.health_check_interval.unwrap_or(self.connections.health_check_interval);
+        (interval > Duration::ZERO).then_some(interval)
+    }
+
+    /// From the request to stop this server until SIGKILL.
+    pub fn stop_grace(&self, server: &ServerConfig) -> Duration {
+        server.stop_grace.unwrap_or(self.cleanup.process_kill_timeout)
+    }
+}
+
+/// What holds without a file.
+impl Default for Config {
+    fn default() -> Config {
+        let seconds = Duration::from_secs;
+        Config {
+            usable: true,
+            listen: "127.0.0.1:8080".to_owned(),
+            data_dir: None,
+            api_key: None,
+            trusted_hosts: Vec::new(),
+            log_level: log::LevelFilter::Info,
+            list_wait: seconds(2),
+            call_timeout: seconds(120),
+            connections: Connections {
+                concurrent_max: 20,
+                timeout: seconds(30),
+                health_check_interval: seconds(60),
+                retry_backoff_max: seconds(300),
+            },
+            auto_disable: AutoDisable {
+                enabled: true,
+                failure_threshold: 10,
+                window: seconds(30 * 60),
+                startup_attempts: 3,
+            },
+            cleanup: Cleanup { process_kill_timeout: seconds(5), verify_timeout: seconds(5) },
+            shutdown: Shutdown { drain: seconds(5), total: None },
+            servers: Vec::new(),
+        }
+    }
+}
