@@ -46,7 +46,7 @@ pub fn picture(about: &About, servers: &Registry, seq: u64) -> String {
         listen: &about.listen,
         config: ConfigPicture { path: about.config_path.as_deref(), loads: 1, findings: &about.findings },
         engines: [],
-        servers: servers.all().iter().map(|server| row(server)).collect(),
+        servers: servers.all().iter().map(row).collect(),
     };
     serde_json::to_string(&picture).expect("plain data serialises")
 }

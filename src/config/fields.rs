@@ -220,7 +220,12 @@ fn report_known(key: &Key, spot: &Spot, notes: &mut Notes) {
 /// Says that `earlier` is written again as `later`.
 fn twice(earlier: &Field, later: &Field, notes: &mut Notes) {
     let (line, _) = notes.position(later.key_at);
-    notes.warn(&earlier.key_spot(), format!("written again in line {line}, and only that one counts"), "");
+    notes.warn(&earlier.key_spot(), written_again(line), "");
+}
+
+/// What to say of a key whose last occurrence is in `line`.
+pub fn written_again(line: usize) -> String {
+    format!("written again in line {line}, and only that one counts")
 }
 
 /// `parent.name`, or `parent["na me"]` for what is not a plain word.

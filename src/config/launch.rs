@@ -1,11 +1,12 @@
 //! What an entry runs: a process, or a remote server, which this version shows and does not run.
 
-use super::fields::{Field, Fields};
+use super::fields::{Field, Fields, written_again};
 use super::json::Value;
 use super::notes::{Notes, Spot};
 use super::{Launch, Template};
 use crate::base::fault::FaultKind;
 use crate::base::text::{nearest, shorten};
+use std::collections::BTreeMap;
 
 /// What `protocol` says.
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -151,14 +152,12 @@ fn variables(field: &Field, notes: &mut Notes) -> Option<Vec<(String, Template)>
 /// The members in the order of the file; of a name that is written twice the last.
 fn latest<'t>(field: &Field<'t>, notes: &mut Notes) -> Vec<(&'t str, Field<'t>)> {
     let members = field.members().unwrap_or_default();
-    let last: std::collections::BTreeMap<&str, usize> =
-        members.iter().map(|(name, field)| (*name, field.key_at)).collect();
+    let last: BTreeMap<&str, usize> = members.iter().map(|(name, field)| (*name, field.key_at)).collect();
     let counts = |(name, field): &(&str, Field)| {
         let at = last[name];
         if at != field.key_at {
             let (line, _) = notes.position(at);
-            let message = format!("written again in line {line}, and only that one counts");
-            notes.warn(&field.key_spot(), message, "");
+            notes.warn(&field.key_spot(), written_again(line), "");
         }
         at == field.key_at
     };

@@ -8,7 +8,7 @@ pub struct Places<'t> {
 }
 
 impl<'t> Places<'t> {
-    const STRIDE: usize = 1024;
+    const STRIDE: usize = 256;
 
     pub fn new(text: &'t str) -> Places<'t> {
         let mut marks = vec![(1, 1)];

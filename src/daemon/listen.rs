@@ -2,6 +2,7 @@
 
 use crate::base::fault::{Fault, FaultKind};
 use crate::sys::listening;
+use nix::errno::Errno;
 use std::fs::{self, Permissions};
 use std::io::{self, ErrorKind};
 use std::net::{SocketAddr, TcpListener, ToSocketAddrs};
@@ -21,23 +22,21 @@ pub fn address(listen: &str) -> Result<SocketAddr, Fault> {
 /// Binds the endpoint. A port that is taken is refused, and its holder named where it can be seen.
 pub fn endpoint(address: SocketAddr) -> Result<TcpListener, Fault> {
     TcpListener::bind(address).map_err(|error| {
-        let message = format!("listen on {address}: {error}");
-        match error.kind() {
-            ErrorKind::AddrInUse => {
-                let holder = listening::holder_of(address).map(|holder| format!("; {holder} has it")).unwrap_or_default();
-                let other = SocketAddr::new(address.ip(), address.port().wrapping_add(1).max(1024));
-                Fault::new(FaultKind::HostResources, format!("listen on {address}: the port is taken{holder}"))
-                    .hint(format!("stop that program, or take another port: --listen {other}"))
-            }
-            ErrorKind::PermissionDenied => {
-                Fault::new(FaultKind::HostResources, message).hint("ports below 1024 are for root: --listen 127.0.0.1:8080")
-            }
-            ErrorKind::AddrNotAvailable => {
-                Fault::new(FaultKind::HostResources, message).hint("no interface of this host has that address")
-            }
-            _ => Fault::new(FaultKind::HostResources, message),
+        let fault = Fault::new(FaultKind::HostResources, format!("listen on {address}: {error}"));
+        match error.raw_os_error().map(Errno::from_raw) {
+            Some(Errno::EADDRINUSE) => taken(address),
+            Some(Errno::EACCES) => fault.hint("ports below 1024 are for root: --listen 127.0.0.1:8080"),
+            Some(Errno::EADDRNOTAVAIL) => fault.hint("no interface of this host has that address"),
+            _ => fault,
         }
     })
+}
+
+fn taken(address: SocketAddr) -> Fault {
+    let holder = listening::holder_of(address).map(|holder| format!("; {holder} has it")).unwrap_or_default();
+    let other = SocketAddr::new(address.ip(), address.port().wrapping_add(1).max(1024));
+    Fault::new(FaultKind::HostResources, format!("listen on {address}: the port is taken{holder}"))
+        .hint(format!("stop that program, or take another port: --listen {other}"))
 }
 
 /// The control socket of a state directory that we hold. Removed when dropped.

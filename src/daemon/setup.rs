@@ -74,9 +74,9 @@ pub fn find(options: &Options) -> Result<(Option<PathBuf>, Vec<PathBuf>), Fault>
 /// The whole file as text.
 pub fn read_file(path: &Path) -> Result<String, Fault> {
     let tried = |why: String| Fault::new(FaultKind::BadConfig, format!("read {}: {why}", path.display()));
-    let file = std::fs::File::open(path).map_err(|error| match error.kind() {
-        ErrorKind::PermissionDenied => tried("permission denied".to_owned()).hint("it must be readable for this user"),
-        _ => tried(error.to_string()),
+    let file = std::fs::File::open(path).map_err(|error| {
+        let hint = if error.kind() == ErrorKind::PermissionDenied { "it must be readable for this user" } else { "" };
+        tried(error.to_string()).hint(hint)
     })?;
     let mut bytes = Vec::new();
     let limit = CONFIG_BYTES_MAX as u64 + 1;
