@@ -28,6 +28,9 @@ fn check_case(path: &Path) -> Result<(), String> {
 fn describe(text: &str, file: &str) -> String {
     let (config, findings) = config::parse(text, file);
     let mut out = config::report(text, file, &config, &findings);
+    for line in out.lines() {
+        assert!(line.chars().count() <= 80, "{line}");
+    }
     settings(&mut out, &config);
     for server in &config.servers {
         let off = if server.enabled { "" } else { " (disabled)" };
