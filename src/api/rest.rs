@@ -78,9 +78,17 @@ impl Api {
                 self.with(name, exchange, |server, exchange| self.act(server, action, request, exchange));
             }
             (_, ["status" | "tools"] | ["tools", "call"] | ["servers", ..]) => {
-                fail(exchange, 405, &Fault::new(FaultKind::Unknown, format!("{} is not allowed here", request.method)));
+                fail(
+                    exchange,
+                    405,
+                    &Fault::new(FaultKind::Unknown, format!("{} is not allowed here", request.method)),
+                );
             }
-            _ => fail(exchange, 404, &Fault::new(FaultKind::Unknown, format!("no such resource: {}", request.path))),
+            _ => fail(
+                exchange,
+                404,
+                &Fault::new(FaultKind::Unknown, format!("no such resource: {}", request.path)),
+            ),
         }
     }
 
@@ -123,7 +131,11 @@ impl Api {
             });
         }
         let now = server.status();
-        send(exchange, 202, &json!({"name": server.name, "life": now.life, "state": now.state, "phase": now.phase}));
+        send(
+            exchange,
+            202,
+            &json!({"name": server.name, "life": now.life, "state": now.state, "phase": now.phase}),
+        );
     }
 
     fn tools(&self, request: &Request, exchange: &mut Exchange) {
@@ -135,9 +147,10 @@ impl Api {
         }
         let wanted = only.and_then(|name| self.router.servers.find(&name));
         let catalogue = self.router.catalogue();
-        let entries = catalogue.entries.iter().filter(|entry| {
-            wanted.as_ref().is_none_or(|server| server.name == entry.server.name)
-        });
+        let entries = catalogue
+            .entries
+            .iter()
+            .filter(|entry| wanted.as_ref().is_none_or(|server| server.name == entry.server.name));
         let tools: Vec<Value> = entries
             .map(|entry| {
                 json!({"name": entry.name, "server": entry.server.name, "tool": entry.tool.name,
@@ -149,9 +162,10 @@ impl Api {
 
     /// Body: `{"name":"server__tool","arguments":{…}}`; the answer is the MCP result as it came.
     fn call(&self, request: &Request, exchange: &mut Exchange) {
-        let Ok(params) = std::str::from_utf8(&request.body).map_err(|_| ()).and_then(|text| {
-            crate::mcp::scan::object(text, |_| ()).map(|()| text).map_err(|_| ())
-        }) else {
+        let Ok(params) = std::str::from_utf8(&request.body)
+            .map_err(|_| ())
+            .and_then(|text| crate::mcp::scan::object(text, |_| ()).map(|()| text).map_err(|_| ()))
+        else {
             let fault = Fault::new(FaultKind::BadConfig, "the body is not a JSON object");
             return fail(exchange, 400, &fault.hint("{\"name\":\"server__tool\",\"arguments\":{}}"));
         };
@@ -159,7 +173,9 @@ impl Api {
         let patience = parameter(request, "timeout").and_then(|text| span(&text));
         let mut open = match self.router.open(&call) {
             Ok(open) => open,
-            Err(fault) => return fail(exchange, if fault.kind == FaultKind::Unknown { 404 } else { 502 }, &fault),
+            Err(fault) => {
+                return fail(exchange, if fault.kind == FaultKind::Unknown { 404 } else { 502 }, &fault);
+            }
         };
         let slot = open.slot().clone();
         let watch = exchange.watch_close(Box::new(move || slot.peer_closed()));
@@ -171,7 +187,10 @@ impl Api {
                 Heard::PeerClosed => return open.leave(),
                 Heard::Quiet if left.is_some_and(|left| left.is_zero()) => {
                     open.give_up();
-                    break Answer::Fault(Fault::new(FaultKind::CallTimeout, "no answer within the time given"));
+                    break Answer::Fault(Fault::new(
+                        FaultKind::CallTimeout,
+                        "no answer within the time given",
+                    ));
                 }
                 Heard::Progress(_) | Heard::Quiet => (),
             }
@@ -249,8 +268,9 @@ fn span(text: &str) -> Option<Duration> {
 
 /// A JSON-RPC error for a path that is nobody's.
 pub fn nowhere(exchange: &mut Exchange, path: &str) {
-    let fault = Fault::new(FaultKind::Unknown, format!("nothing is at {}", crate::base::text::shorten(path, 80)))
-        .hint("MCP is at /mcp and /mcp/s/<server>");
+    let fault =
+        Fault::new(FaultKind::Unknown, format!("nothing is at {}", crate::base::text::shorten(path, 80)))
+            .hint("MCP is at /mcp and /mcp/s/<server>");
     let body = envelope::response("null", envelope::Outcome::Error(&fault_error(&fault)));
     exchange.respond(404, &[JSON], &body);
 }

@@ -10,11 +10,13 @@ use std::io::{self, BufRead, IsTerminal, Write};
 
 /// Exits 3 if there was nothing to end, 1 if something could not be ended or was not agreed to.
 pub fn run(given: &Given, out: &mut Out) -> Outcome {
-    let failed = |fault: crate::base::fault::Fault| Failure::new(Exit::Failed, fault.message).hint(fault.hint);
+    let failed =
+        |fault: crate::base::fault::Fault| Failure::new(Exit::Failed, fault.message).hint(fault.hint);
     let data_dir = data_dir(given);
     let dir = setup::state_dir(&of(&given.options), data_dir.as_deref()).map_err(failed)?;
     let cleanup = Cleanup::open(&dir).map_err(|error| {
-        let exit = Exit::ALL.into_iter().find(|exit| exit.code() == error.exit_code()).unwrap_or(Exit::Failed);
+        let exit =
+            Exit::ALL.into_iter().find(|exit| exit.code() == error.exit_code()).unwrap_or(Exit::Failed);
         let fault = error.fault();
         Failure::new(exit, fault.message).hint(fault.hint)
     })?;

@@ -42,7 +42,9 @@ pub fn run(given: &Given, _: &mut Out) -> Outcome {
     }
     match serve::run(&setup, Some(link), |started| show_start(&setup, started)) {
         Ok(Ended::InOrder) => Ok(Exit::Ok),
-        Ok(Ended::OutOfTime) => Err(Failure::new(Exit::Failed, "shut down: some servers did not end in time")),
+        Ok(Ended::OutOfTime) => {
+            Err(Failure::new(Exit::Failed, "shut down: some servers did not end in time"))
+        }
         Err((fault, code)) => {
             let exit = Exit::ALL.into_iter().find(|exit| exit.code() == code).unwrap_or(Exit::Failed);
             Err(Failure::new(exit, fault.message).hint(fault.hint))

@@ -31,14 +31,16 @@ pub fn plan(entry: &ServerConfig, marker: &Marker) -> Box<Plan> {
 fn program(entry: &ServerConfig, marker: &Marker, life: Life) -> Result<Program, Fault> {
     let Launch::Process { command, args, env, working_dir } = &entry.launch else {
         let fault = entry.problem.clone();
-        return Err(fault.unwrap_or_else(|| Fault::new(crate::base::fault::FaultKind::NotSupported, "nothing to run")));
+        return Err(fault
+            .unwrap_or_else(|| Fault::new(crate::base::fault::FaultKind::NotSupported, "nothing to run")));
     };
     let lookup = |name: &str| std::env::var(name).ok();
     let resolve = |template: &Template| template.resolve(lookup);
     let home = home();
-    let mut environment = inherited(std::env::vars_os().filter_map(|(name, value)| {
-        Some((name.into_string().ok()?, value.into_string().ok()?))
-    }));
+    let mut environment = inherited(
+        std::env::vars_os()
+            .filter_map(|(name, value)| Some((name.into_string().ok()?, value.into_string().ok()?))),
+    );
     for (name, value) in env {
         environment.retain(|(known, _)| known != name);
         environment.push((name.clone(), resolve(value)?));
@@ -57,7 +59,11 @@ fn program(entry: &ServerConfig, marker: &Marker, life: Life) -> Result<Program,
 
 /// `~/bin/server` as a command; any other command stays as it is.
 fn with_home(command: &str, home: Option<&Path>) -> String {
-    if command.starts_with("~/") { expand_home(command, home).to_string_lossy().into_owned() } else { command.to_owned() }
+    if command.starts_with("~/") {
+        expand_home(command, home).to_string_lossy().into_owned()
+    } else {
+        command.to_owned()
+    }
 }
 
 pub fn home() -> Option<PathBuf> {
@@ -89,7 +95,15 @@ mod tests {
 
     #[test]
     fn what_speaks_of_us_is_not_inherited() {
-        let names = ["PATH", "MCPVISOR_TOKEN", "NOTIFY_SOCKET", "LISTEN_FDS", "WATCHDOG_USEC", "JOURNAL_STREAM", "HOME"];
+        let names = [
+            "PATH",
+            "MCPVISOR_TOKEN",
+            "NOTIFY_SOCKET",
+            "LISTEN_FDS",
+            "WATCHDOG_USEC",
+            "JOURNAL_STREAM",
+            "HOME",
+        ];
         let all = names.iter().map(|name| ((*name).to_owned(), String::new()));
         let left: Vec<String> = inherited(all).into_iter().map(|(name, _)| name).collect();
         assert_eq!(left, ["PATH", "HOME"]);

@@ -13,7 +13,8 @@ use std::path::{Path, PathBuf};
 /// The endpoint's address; a name is looked up once.
 pub fn address(listen: &str) -> Result<SocketAddr, Fault> {
     let wrong = |why: String| {
-        Fault::new(FaultKind::BadConfig, format!("listen on `{listen}`: {why}")).hint("HOST:PORT, for example 127.0.0.1:8080")
+        Fault::new(FaultKind::BadConfig, format!("listen on `{listen}`: {why}"))
+            .hint("HOST:PORT, for example 127.0.0.1:8080")
     };
     let mut found = listen.to_socket_addrs().map_err(|error| wrong(error.to_string()))?;
     found.next().ok_or_else(|| wrong("the name has no address".to_owned()))
@@ -69,7 +70,9 @@ pub fn control(state_dir: &Path, instance: &str) -> io::Result<(UnixListener, Co
 
 fn runtime_dir() -> PathBuf {
     let named = std::env::var_os("XDG_RUNTIME_DIR").map(PathBuf::from).filter(|dir| dir.is_dir());
-    named.unwrap_or_else(|| if nix::unistd::geteuid().is_root() { PathBuf::from("/run") } else { std::env::temp_dir() })
+    named.unwrap_or_else(|| {
+        if nix::unistd::geteuid().is_root() { PathBuf::from("/run") } else { std::env::temp_dir() }
+    })
 }
 
 impl Drop for ControlSocket {

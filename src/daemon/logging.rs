@@ -17,7 +17,11 @@ static LINE_IS_HELD: AtomicBool = AtomicBool::new(false);
 /// Once per process. Levels of ours only: no dependency has anything to say to a user.
 pub fn start(level: LevelFilter, dir: &Path, bytes_max: u64) {
     let file = std::fs::create_dir_all(dir).is_ok().then(|| LogFile::new(dir.join("main.log"), bytes_max));
-    let tee = Tee { file, terminal: io::stderr().is_terminal(), journal: std::env::var_os("JOURNAL_STREAM").is_some() };
+    let tee = Tee {
+        file,
+        terminal: io::stderr().is_terminal(),
+        journal: std::env::var_os("JOURNAL_STREAM").is_some(),
+    };
     let mut builder = Builder::new();
     builder.filter_module("mcpvisor", level).target(Target::Pipe(Box::new(tee)));
     builder.format(|out, record| {

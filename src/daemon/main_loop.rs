@@ -56,7 +56,13 @@ pub struct MainLoop {
 
 impl MainLoop {
     pub fn new(starts_max: usize) -> MainLoop {
-        MainLoop { gate: Gate::new(starts_max), lives: 0, announce_at: None, reap_at: None, strangers: Strangers::default() }
+        MainLoop {
+            gate: Gate::new(starts_max),
+            lives: 0,
+            announce_at: None,
+            reap_at: None,
+            strangers: Strangers::default(),
+        }
     }
 
     /// Runs until a signal or the guardian's death, then shuts down.

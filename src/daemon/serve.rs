@@ -112,7 +112,8 @@ pub fn run(setup: &Setup, mut guardian: Option<Link>, started: impl FnOnce(&Star
     let cgroup = guardian.as_ref().and_then(|link| link.cgroup.clone());
     let (keeper, survey) = keeper(&instance, guardian, cgroup.as_deref());
     let board = Board::default();
-    let (servers, supervisors) = servers(&setup.config, &instance.dir, &keeper, &board, &news).map_err(failed)?;
+    let (servers, supervisors) =
+        servers(&setup.config, &instance.dir, &keeper, &board, &news).map_err(failed)?;
     let lists = news.clone();
     board.on_lists(move || tell(&lists, News::Lists));
     let budget = Budget::of(&setup.config);
@@ -233,7 +234,13 @@ struct Parts {
 }
 
 impl Parts {
-    fn new(config: &Config, servers: Arc<Registry>, board: Board, about: About, dir: &Path) -> std::io::Result<Parts> {
+    fn new(
+        config: &Config,
+        servers: Arc<Registry>,
+        board: Board,
+        about: About,
+        dir: &Path,
+    ) -> std::io::Result<Parts> {
         let router = Arc::new(Router { servers, board, cache: Cache::default() });
         let front = Arc::new(Front {
             router: router.clone(),
@@ -251,8 +258,12 @@ impl Parts {
         Arc::new(move |request: &Request, exchange: &mut Exchange| {
             if matches!(request.peer, Peer::Tcp(_)) {
                 let header = |name| request.headers.get(name);
-                let checked =
-                    access.check(header("host"), header("origin"), header("authorization"), header("x-api-key"));
+                let checked = access.check(
+                    header("host"),
+                    header("origin"),
+                    header("authorization"),
+                    header("x-api-key"),
+                );
                 if let Err(refused) = checked {
                     return front::refuse(exchange, refused.status, &refused.fault);
                 }
@@ -283,7 +294,13 @@ fn serve_endpoint(parts: &Parts, endpoint: TcpListener, access: Access) -> std::
 
 fn serve_control(parts: &Parts, control: std::os::unix::net::UnixListener) -> std::io::Result<HttpServer> {
     let handler = parts.handler(Access::default());
-    HttpServer::start("ctl", vec![Listener::Unix(control)], Settings::control(), parts.front.hub.clone(), handler)
+    HttpServer::start(
+        "ctl",
+        vec![Listener::Unix(control)],
+        Settings::control(),
+        parts.front.hub.clone(),
+        handler,
+    )
 }
 
 /// The thread "signals": blocked in a self-pipe, over with the process.

@@ -75,13 +75,19 @@ pub fn find(options: &Options) -> Result<(Option<PathBuf>, Vec<PathBuf>), Fault>
 pub fn read_file(path: &Path) -> Result<String, Fault> {
     let tried = |why: String| Fault::new(FaultKind::BadConfig, format!("read {}: {why}", path.display()));
     let file = std::fs::File::open(path).map_err(|error| {
-        let hint = if error.kind() == ErrorKind::PermissionDenied { "it must be readable for this user" } else { "" };
+        let hint = if error.kind() == ErrorKind::PermissionDenied {
+            "it must be readable for this user"
+        } else {
+            ""
+        };
         tried(error.to_string()).hint(hint)
     })?;
     let mut bytes = Vec::new();
     let limit = CONFIG_BYTES_MAX as u64 + 1;
     file.take(limit).read_to_end(&mut bytes).map_err(|error| tried(error.to_string()))?;
-    config::decode(&bytes, &path.display().to_string()).map(str::to_owned).map_err(|finding| tried(finding.message))
+    config::decode(&bytes, &path.display().to_string())
+        .map(str::to_owned)
+        .map_err(|finding| tried(finding.message.clone()))
 }
 
 /// Where this daemon keeps what it learns.

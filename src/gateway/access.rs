@@ -40,7 +40,8 @@ impl Access {
     ) -> Result<(), Refused> {
         let host = host.unwrap_or_default();
         if !self.is_trusted(host_name(host)) {
-            let message = format!("the Host `{}` is not one of this endpoint", crate::base::text::shorten(host, 80));
+            let message =
+                format!("the Host `{}` is not one of this endpoint", crate::base::text::shorten(host, 80));
             return Err(refused(403, message, "name it in \"trusted_hosts\" if it is yours"));
         }
         if let Some(origin) = origin {
@@ -52,7 +53,8 @@ impl Access {
             }
         }
         let Some(token) = &self.token else { return Ok(()) };
-        let bearer = authorization.and_then(|value| value.strip_prefix("Bearer ").or(value.strip_prefix("bearer ")));
+        let bearer =
+            authorization.and_then(|value| value.strip_prefix("Bearer ").or(value.strip_prefix("bearer ")));
         match bearer.or(api_key) {
             Some(given) if same(given.trim().as_bytes(), token.as_bytes()) => Ok(()),
             given => {
@@ -100,15 +102,20 @@ mod tests {
             let got = access.check(Some(host), origin, None, None);
             assert_eq!(got.err().map(|refused| refused.status), status, "{host} {origin:?}");
         }
-        for host in ["localhost:8080", "127.0.0.1", "127.0.0.1:1", "[::1]:8080", "LocalHost", "mcp.example:80"] {
+        for host in
+            ["localhost:8080", "127.0.0.1", "127.0.0.1:1", "[::1]:8080", "LocalHost", "mcp.example:80"]
+        {
             check(&access, host, None, None);
         }
-        for host in ["", "evil.example", "localhost.evil.example", "127.0.0.1.evil.example", "10.0.0.1:8080", "[::2]"] {
+        for host in
+            ["", "evil.example", "localhost.evil.example", "127.0.0.1.evil.example", "10.0.0.1:8080", "[::2]"]
+        {
             check(&access, host, None, Some(403));
         }
         check(&access, "localhost", Some("http://localhost:3000"), None);
         check(&access, "localhost", Some("https://mcp.example"), None);
-        for origin in ["http://evil.example", "null", "", "http://localhost@evil.example", "file://localhost"] {
+        for origin in ["http://evil.example", "null", "", "http://localhost@evil.example", "file://localhost"]
+        {
             check(&access, "localhost", Some(origin), Some(403));
         }
     }

@@ -112,7 +112,8 @@ impl Router {
 
     fn coming(&self, name: &str) -> Option<(Arc<Server>, String)> {
         let all = self.servers.all();
-        let first_start = |server: &&Arc<Server>| server.known().tools.is_none() && server.status().is_coming();
+        let first_start =
+            |server: &&Arc<Server>| server.known().tools.is_none() && server.status().is_coming();
         all.iter().filter(first_start).find_map(|server| {
             let tool = name.strip_prefix(server.slug.as_str())?.strip_prefix("__")?;
             Some((server.clone(), tool.to_owned()))
@@ -143,7 +144,8 @@ impl Router {
         }
         let settled = || match server.link() {
             Some(link) => Some(Ok(link)),
-            None => (!server.status().is_coming() && server.status().state != "ready").then(|| Err(not_ready(server))),
+            None => (!server.status().is_coming() && server.status().state != "ready")
+                .then(|| Err(not_ready(server))),
         };
         self.board.wait(deadline, settled).unwrap_or_else(|| Err(not_ready(server)))
     }

@@ -99,8 +99,10 @@ fn page(tools: impl Iterator<Item = String>, count: usize, offset: usize) -> Str
 /// `server__tool`, of `[A-Za-z0-9_-]` and at most 64 characters: what every client accepts.
 fn exposed(slug: &str, tool: &str) -> String {
     let full = format!("{slug}__{tool}");
-    let clean: String =
-        full.chars().map(|c| if c.is_ascii_alphanumeric() || c == '_' || c == '-' { c } else { '_' }).collect();
+    let clean: String = full
+        .chars()
+        .map(|c| if c.is_ascii_alphanumeric() || c == '_' || c == '-' { c } else { '_' })
+        .collect();
     if clean == full && clean.len() <= TOOL_NAME_CHARS_MAX {
         return clean;
     }

@@ -42,7 +42,8 @@ impl Front {
         if let Some(version) = request.headers.get("mcp-protocol-version")
             && !handshake::VERSIONS.contains(&version)
         {
-            let message = format!("protocol version `{}` is not spoken here", crate::base::text::shorten(version, 40));
+            let message =
+                format!("protocol version `{}` is not spoken here", crate::base::text::shorten(version, 40));
             let versions = handshake::VERSIONS.join(", ");
             return refuse(exchange, 400, &Fault::new(FaultKind::NotSupported, message).hint(versions));
         }
@@ -55,8 +56,16 @@ impl Front {
     }
 
     fn post(&self, mount: &Mount, request: &Request, exchange: &mut Exchange) {
-        if !request.headers.get("content-type").is_some_and(|value| value.trim_start().starts_with("application/json")) {
-            return refuse(exchange, 415, &Fault::new(FaultKind::Unknown, "Content-Type must be application/json"));
+        if !request
+            .headers
+            .get("content-type")
+            .is_some_and(|value| value.trim_start().starts_with("application/json"))
+        {
+            return refuse(
+                exchange,
+                415,
+                &Fault::new(FaultKind::Unknown, "Content-Type must be application/json"),
+            );
         }
         let accept = Accept::of(request);
         if !accept.json && !accept.events {
@@ -105,7 +114,11 @@ impl Front {
         let wanted = scan::find(params, "protocolVersion").and_then(|span| scan::string(&params[span]));
         let version = handshake::negotiate(wanted.as_deref().unwrap_or_default());
         let Some(session) = new_session_id() else {
-            return refuse(exchange, 500, &Fault::new(FaultKind::Internal, "no random numbers from the kernel"));
+            return refuse(
+                exchange,
+                500,
+                &Fault::new(FaultKind::Internal, "no random numbers from the kernel"),
+            );
         };
         let Some(opened) = self.sessions.open(session.clone(), mount.clone(), version, clock::now()) else {
             let fault = Fault::new(FaultKind::Busy, "too many sessions are open").hint("try again later");
@@ -122,11 +135,13 @@ impl Front {
         let mut info = ours;
         let mut instructions = String::new();
         if let Mount::One(name) = mount
-            && let Some(greeting) = self.router.servers.find(name).and_then(|server| self.greeting_of(&server))
+            && let Some(greeting) =
+                self.router.servers.find(name).and_then(|server| self.greeting_of(&server))
         {
             let part = |key| scan::find(&greeting, key).map(|span| greeting[span].to_owned());
             info = part("serverInfo").unwrap_or(info);
-            instructions = part("instructions").map(|text| format!(",\"instructions\":{text}")).unwrap_or_default();
+            instructions =
+                part("instructions").map(|text| format!(",\"instructions\":{text}")).unwrap_or_default();
         }
         format!(
             "{{\"protocolVersion\":\"{version}\",\"capabilities\":{{\"tools\":{{\"listChanged\":true}}}},\
@@ -157,7 +172,8 @@ impl Front {
             "tools/list" => self.list(mount, params),
             "tools/call" => return self.call(mount, session, id, params, accept, exchange),
             _ => {
-                let message = format!("method `{}` is not offered here", crate::base::text::shorten(method, 80));
+                let message =
+                    format!("method `{}` is not offered here", crate::base::text::shorten(method, 80));
                 Err(envelope::error_object(envelope::METHOD_NOT_FOUND, &message, None::<&()>))
             }
         };
@@ -209,7 +225,15 @@ impl Front {
             .wait(clock::now() + self.list_wait, || (!all.iter().any(first_start)).then_some(()));
     }
 
-    fn call(&self, mount: &Mount, session: &Session, id: &str, params: &str, accept: Accept, exchange: &mut Exchange) {
+    fn call(
+        &self,
+        mount: &Mount,
+        session: &Session,
+        id: &str,
+        params: &str,
+        accept: Accept,
+        exchange: &mut Exchange,
+    ) {
         let request = CallRequest { mount, session: session.number, id, params };
         let mut open = match self.router.open(&request) {
             Ok(open) => open,
@@ -252,7 +276,11 @@ impl Front {
     /// GET: a stream for what the server side has to say, kept by the hub without a thread.
     fn listen(&self, mount: &Mount, request: &Request, exchange: &mut Exchange) {
         if !Accept::of(request).events {
-            return refuse(exchange, 406, &Fault::new(FaultKind::Unknown, "Accept must name text/event-stream"));
+            return refuse(
+                exchange,
+                406,
+                &Fault::new(FaultKind::Unknown, "Accept must name text/event-stream"),
+            );
         }
         let Some(_session) = self.session(mount, request, exchange) else { return };
         let id = request.headers.get("mcp-session-id").unwrap_or_default().to_owned();
@@ -274,7 +302,8 @@ impl Front {
                 }
             }
             Err(_) => {
-                let fault = Fault::new(FaultKind::Busy, "too many event streams are open").hint("try again later");
+                let fault =
+                    Fault::new(FaultKind::Busy, "too many event streams are open").hint("try again later");
                 refuse(exchange, 503, &fault);
             }
         }
@@ -306,7 +335,8 @@ impl Front {
 
     /// Tells every session that listens that the list of tools is another one now.
     pub fn announce_lists(&self) {
-        let event: Arc<[u8]> = event(&envelope::notification("notifications/tools/list_changed", None)).into();
+        let event: Arc<[u8]> =
+            event(&envelope::notification("notifications/tools/list_changed", None)).into();
         for stream in self.sessions.listeners(|_| true) {
             // A stream that has just closed needs no news.
             let _ = self.hub.send(stream, event.clone());
@@ -393,7 +423,8 @@ fn answer_body(id: &str, answer: &Answer) -> Vec<u8> {
 
 /// A fault of ours as a JSON-RPC error; `data.kind` is what programs look at.
 pub fn fault_error(fault: &Fault) -> String {
-    let code = if fault.kind == FaultKind::Unknown { envelope::INVALID_PARAMS } else { envelope::INTERNAL_ERROR };
+    let code =
+        if fault.kind == FaultKind::Unknown { envelope::INVALID_PARAMS } else { envelope::INTERNAL_ERROR };
     let data = json!({"kind": fault.kind.name(), "hint": fault.hint});
     envelope::error_object(code, &fault.to_string(), Some(&data))
 }

@@ -54,7 +54,16 @@ struct List {
 impl Conversation {
     pub fn new(server: Arc<Server>, link: Arc<Link>) -> Conversation {
         let life = link.life;
-        Conversation { server, link, life, stage: Stage::Greeting, list: None, list_again: false, probing: false, garbage: 0 }
+        Conversation {
+            server,
+            link,
+            life,
+            stage: Stage::Greeting,
+            list: None,
+            list_again: false,
+            probing: false,
+            garbage: 0,
+        }
     }
 
     /// The first thing said.
@@ -100,7 +109,11 @@ impl Conversation {
     fn response(&mut self, id: &str, outcome: Outcome<'_>) {
         // An id that is not ours, or whose call is over already: a late answer to a cancelled call, or a double.
         let Some(pending) = id.parse().ok().and_then(|id| self.link.answered(CallId(id))) else {
-            return log::debug!("{}: an answer nobody waits for, id {}", self.server.name, text::shorten(id, 40));
+            return log::debug!(
+                "{}: an answer nobody waits for, id {}",
+                self.server.name,
+                text::shorten(id, 40)
+            );
         };
         match (pending.waiter, outcome) {
             (Waiter::Caller { slot, .. }, Outcome::Result(raw)) => slot.answer(Answer::Result(raw.into())),
@@ -135,7 +148,10 @@ impl Conversation {
             self.list = None;
             return log::warn!("{}: {method} was refused: {message}; its old list stays", self.server.name);
         }
-        self.fail(Fault::new(FaultKind::HandshakeFailed, format!("{method}: the server answered an error: {message}")));
+        self.fail(Fault::new(
+            FaultKind::HandshakeFailed,
+            format!("{method}: the server answered an error: {message}"),
+        ));
     }
 
     fn list(&mut self) {
@@ -161,7 +177,10 @@ impl Conversation {
             next => {
                 if next.is_some() || list.tools.len() > TOOLS_MAX {
                     let (tools, pages) = (list.tools.len().min(TOOLS_MAX), list.pages);
-                    log::warn!("{}: its tool list was cut at {tools} tools on {pages} pages", self.server.name);
+                    log::warn!(
+                        "{}: its tool list was cut at {tools} tools on {pages} pages",
+                        self.server.name
+                    );
                     list.tools.truncate(TOOLS_MAX);
                 }
                 self.discovered(list.tools);
@@ -191,7 +210,11 @@ impl Conversation {
             "notifications/message" => {
                 log::debug!("{}: {}", self.server.name, text::shorten(params.unwrap_or_default(), 500));
             }
-            _ => log::debug!("{}: notification {} is not routed yet", self.server.name, text::shorten(method, 80)),
+            _ => log::debug!(
+                "{}: notification {} is not routed yet",
+                self.server.name,
+                text::shorten(method, 80)
+            ),
         }
     }
 
@@ -228,7 +251,9 @@ impl Conversation {
         }
         if self.garbage == GARBAGE_LINES_MAX {
             let message = format!("{GARBAGE_LINES_MAX} lines on its stdout were not JSON-RPC");
-            self.fail(Fault::new(FaultKind::Protocol, message).hint("a server must log to stderr, not to stdout"));
+            self.fail(
+                Fault::new(FaultKind::Protocol, message).hint("a server must log to stderr, not to stdout"),
+            );
         }
     }
 
@@ -246,7 +271,9 @@ impl Conversation {
             match purpose {
                 // The probe's deadline counts the miss.
                 Purpose::Probe => log::debug!("{}: probe not sent: {fault}", self.server.name),
-                Purpose::Initialize | Purpose::ListTools => log::debug!("{}: {method} not sent: {fault}", self.server.name),
+                Purpose::Initialize | Purpose::ListTools => {
+                    log::debug!("{}: {method} not sent: {fault}", self.server.name)
+                }
             }
         }
     }

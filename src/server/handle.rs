@@ -54,7 +54,13 @@ pub struct Known {
 }
 
 impl Server {
-    pub fn new(first: Status, call_patience: Duration, log: Option<LogFile>, board: Board, inbox: Sender<Report>) -> Server {
+    pub fn new(
+        first: Status,
+        call_patience: Duration,
+        log: Option<LogFile>,
+        board: Board,
+        inbox: Sender<Report>,
+    ) -> Server {
         Server {
             name: first.name.clone(),
             slug: first.slug.clone(),

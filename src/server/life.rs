@@ -37,7 +37,7 @@ const READ_BYTES: usize = 64 << 10;
 /// pipe must not hold us.
 const LAST_READS_MAX: usize = 16;
 
-/// A server that ends closes stdout a moment before its exit shows. One that stays longer has only closed stdout.
+/// A server that ends closes its pipes a moment before its exit shows. One that stays longer has only closed them.
 const EXIT_AFTER_EOF: Duration = Duration::from_millis(250);
 
 /// What a life starts with.
@@ -71,7 +71,8 @@ fn run(birth: Birth) {
     let lived = catch_unwind(AssertUnwindSafe(|| Body::new(&server, &child, &link, orders.clone()).live()));
     if let Err(panic) = lived {
         let what = thread::panic_text(panic.as_ref());
-        let fault = Fault::new(FaultKind::Internal, format!("the thread of this server's life panicked: {what}"));
+        let fault =
+            Fault::new(FaultKind::Internal, format!("the thread of this server's life panicked: {what}"));
         log::error!("{}: {fault}", server.name);
         link.life_over(&fault);
         server.close(life);
@@ -137,8 +138,9 @@ struct Body<'a> {
     last_words: Ring<String>,
     signed: bool,
     stopping: bool,
-    /// When a closed stdout becomes a fault.
-    eof_patience: Option<Time>,
+    /// Since a pipe was seen closed: until when an exit may still explain it.
+    exit_patience: Option<Time>,
+    useless: bool,
     exited: bool,
     buffer: Vec<u8>,
 }
@@ -159,7 +161,8 @@ impl<'a> Body<'a> {
             last_words: Ring::new(STDERR_LINES_MAX),
             signed: false,
             stopping: false,
-            eof_patience: None,
+            exit_patience: None,
+            useless: false,
             exited: false,
             buffer: vec![0; READ_BYTES],
         }
@@ -175,7 +178,6 @@ impl<'a> Body<'a> {
             }
             if ready.stdout && !self.read_stdout() {
                 self.stdout = None;
-                self.eof_patience = (!self.exited).then(|| clock::now() + EXIT_AFTER_EOF);
             }
             if ready.stderr && !self.read_stderr() {
                 self.stderr = None;
@@ -186,11 +188,26 @@ impl<'a> Body<'a> {
             if ready.wake && self.obey() {
                 return;
             }
-            if !self.exited && self.eof_patience.is_some_and(|at| clock::now() >= at) {
-                self.eof_patience = None;
-                let message = format!("{} closed its stdout and went on running{}", self.server.name, self.tail());
-                self.conversation.fail(Fault::new(FaultKind::StdoutClosed, message));
-            }
+            self.look_for_closed_pipes();
+        }
+    }
+
+    /// A server that has closed a pipe and is not about to exit is of no use any more.
+    fn look_for_closed_pipes(&mut self) {
+        if self.exited || self.stopping || self.useless {
+            return;
+        }
+        let (kind, pipe) = match (self.stdout, self.link.is_broken()) {
+            (None, _) => (FaultKind::StdoutClosed, "stdout"),
+            (Some(_), true) => (FaultKind::Protocol, "stdin"),
+            (Some(_), false) => return,
+        };
+        let patience = *self.exit_patience.get_or_insert_with(|| clock::now() + EXIT_AFTER_EOF);
+        if clock::now() >= patience {
+            self.useless = true;
+            let message =
+                format!("{} closed its {pipe} and went on running{}", self.server.name, self.tail());
+            self.conversation.fail(Fault::new(kind, message));
         }
     }
 
@@ -208,10 +225,11 @@ impl<'a> Body<'a> {
             fds.push(PollFd::new(fd.as_fd(), PollFlags::POLLOUT));
             fds.len() - 1
         });
-        let patience = self.eof_patience.map_or(PollTimeout::NONE, |at| {
-            let left = at.since(clock::now()).as_millis() as u16;
-            PollTimeout::from(left.saturating_add(1))
-        });
+        let patience =
+            self.exit_patience.filter(|_| !self.exited && !self.useless).map_or(PollTimeout::NONE, |at| {
+                let left = at.since(clock::now()).as_millis() as u16;
+                PollTimeout::from(left.saturating_add(1))
+            });
         // EINTR or out of memory: nothing is ready, and the loop asks again.
         let _ = poll(&mut fds, patience);
         let is_ready = |index: Option<usize>| {
@@ -241,7 +259,10 @@ impl<'a> Body<'a> {
         lines.feed(&self.buffer[..count], |line| conversation.line(line));
         if self.lines.oversized > oversized {
             let limit = LINE_BYTES_MAX >> 20;
-            log::warn!("{}: a line on its stdout is longer than {limit} MiB and was dropped", self.server.name);
+            log::warn!(
+                "{}: a line on its stdout is longer than {limit} MiB and was dropped",
+                self.server.name
+            );
         }
         true
     }
@@ -287,10 +308,10 @@ impl<'a> Body<'a> {
                 break;
             }
         }
-        self.eof_patience = None;
         let fault = self.epitaph(exit);
         self.server.close(self.life);
         self.link.life_over(&fault);
+        self.link.close_stdin();
         self.server.tell(Report::Event(Event::Exited(self.life, fault.kind), Some(fault)));
     }
 
@@ -299,12 +320,14 @@ impl<'a> Body<'a> {
             return Fault::new(FaultKind::Stopped, format!("{} was stopped", self.server.name));
         }
         let message = format!("{} {exit}{}", self.server.name, self.tail());
-        Fault::new(exit.fault_kind(), message).hint(format!("see: mcpvisor upstream logs {}", self.server.name))
+        Fault::new(exit.fault_kind(), message)
+            .hint(format!("see: mcpvisor upstream logs {}", self.server.name))
     }
 
     /// The last lines of stderr, for a message.
     fn tail(&self) -> String {
-        let words: Vec<String> = self.last_words.last(STDERR_TAIL_LINES).map(|line| text::shorten(line, 300)).collect();
+        let words: Vec<String> =
+            self.last_words.last(STDERR_TAIL_LINES).map(|line| text::shorten(line, 300)).collect();
         if words.is_empty() { String::new() } else { format!("; stderr: {}", words.join(" | ")) }
     }
 

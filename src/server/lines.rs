@@ -96,7 +96,10 @@ mod tests {
         for chunk in chunks {
             reader.feed(chunk.as_bytes(), |line| seen.push(String::from_utf8(line.to_vec()).unwrap()));
         }
-        assert_eq!((seen.iter().map(String::as_str).collect::<Vec<_>>(), reader.oversized), (lines.to_vec(), oversized));
+        assert_eq!(
+            (seen.iter().map(String::as_str).collect::<Vec<_>>(), reader.oversized),
+            (lines.to_vec(), oversized)
+        );
     }
 
     #[test]

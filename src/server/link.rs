@@ -52,11 +52,13 @@ struct Outbox {
     stdin: Option<Arc<OwnedFd>>,
     queue: Vec<u8>,
     sent: usize,
+    /// The server has closed its end: nothing that is sent arrives.
+    broken: bool,
 }
 
 impl Link {
     pub fn new(life: Life, stdin: OwnedFd, wake: Wake) -> Link {
-        let outbox = Outbox { stdin: Some(Arc::new(stdin)), queue: Vec::new(), sent: 0 };
+        let outbox = Outbox { stdin: Some(Arc::new(stdin)), queue: Vec::new(), sent: 0, broken: false };
         Link { life, calls: Mutex::new(Calls::new()), outbox: Mutex::new(outbox), wake }
     }
 
@@ -88,13 +90,16 @@ impl Link {
         }
         if queued + line.len() > OUTBOX_BYTES_MAX.max(line.len()) || (queued > 0 && over_budget(line.len())) {
             let message = format!("the server does not read its input: {queued} bytes wait already");
-            return Err(Fault::new(FaultKind::Busy, message).hint("it is overloaded or stuck; try again later"));
+            return Err(
+                Fault::new(FaultKind::Busy, message).hint("it is overloaded or stuck; try again later")
+            );
         }
-        let mut sent = 0;
-        if queued == 0 {
-            sent = outbox.write(&line)?;
-        }
-        if sent < line.len() {
+        let sent = if queued == 0 { outbox.write(&line) } else { 0 };
+        if outbox.broken {
+            // What is under way ends with the life: by its exit, or because it is of no use any more.
+            drop(outbox);
+            self.wake.wake();
+        } else if sent < line.len() {
             QUEUED_BYTES.fetch_add(line.len() - sent, Ordering::Relaxed);
             outbox.queue.extend_from_slice(&line[sent..]);
             drop(outbox);
@@ -106,18 +111,13 @@ impl Link {
     /// Writes what is queued, as far as the child takes it. Called by the life's thread.
     pub fn flush(&self) {
         let mut outbox = self.outbox.lock();
+        let queue = std::mem::take(&mut outbox.queue);
         let from = outbox.sent;
-        let Ok(written) = (match from < outbox.queue.len() {
-            true => {
-                let queue = std::mem::take(&mut outbox.queue);
-                let written = outbox.write(&queue[from..]);
-                outbox.queue = queue;
-                written
-            }
-            false => Ok(0),
-        }) else {
-            return outbox.close();
-        };
+        let written = outbox.write(&queue[from..]);
+        outbox.queue = queue;
+        if outbox.broken {
+            return outbox.empty();
+        }
         QUEUED_BYTES.fetch_sub(written, Ordering::Relaxed);
         outbox.sent += written;
         if outbox.sent == outbox.queue.len() {
@@ -133,6 +133,11 @@ impl Link {
     pub fn clogged(&self) -> Option<Arc<OwnedFd>> {
         let outbox = self.outbox.lock();
         outbox.stdin.clone().filter(|_| outbox.sent < outbox.queue.len())
+    }
+
+    /// The server has closed its stdin, or has ended.
+    pub fn is_broken(&self) -> bool {
+        self.outbox.lock().broken
     }
 
     /// The server reads EOF; what was still queued is lost with it.
@@ -199,7 +204,6 @@ impl Link {
                 slot.answer(Answer::Fault(fault.clone()));
             }
         }
-        self.close_stdin();
     }
 
     /// Calls that wait.
@@ -213,26 +217,31 @@ fn over_budget(more: usize) -> bool {
 }
 
 impl Outbox {
-    /// As much as the pipe takes now.
-    fn write(&mut self, bytes: &[u8]) -> Result<usize, Fault> {
-        let Some(stdin) = &self.stdin else { return Ok(0) };
+    /// As much as the pipe takes now; nothing once it is closed or broken.
+    fn write(&mut self, bytes: &[u8]) -> usize {
+        let Some(stdin) = self.stdin.as_ref().filter(|_| !self.broken) else { return 0 };
         let mut sent = 0;
         while sent < bytes.len() {
             match nix::unistd::write(stdin.as_fd(), &bytes[sent..]) {
                 Ok(count) => sent += count,
                 Err(Errno::EINTR) => (),
                 Err(Errno::EAGAIN) => break,
-                Err(error) => {
-                    let message = format!("write to the server's stdin: {}", error.desc());
-                    return Err(Fault::new(FaultKind::Protocol, message).hint("it has closed its input"));
+                // EPIPE; no other error means anything else for a pipe.
+                Err(_) => {
+                    self.broken = true;
+                    break;
                 }
             }
         }
-        Ok(sent)
+        sent
     }
 
     fn close(&mut self) {
         self.stdin = None;
+        self.empty();
+    }
+
+    fn empty(&mut self) {
         QUEUED_BYTES.fetch_sub(self.queue.len() - self.sent, Ordering::Relaxed);
         self.queue = Vec::new();
         self.sent = 0;

@@ -134,8 +134,9 @@ impl Supervisor {
 
     /// Remembers why, unless the server was only doing what it was told.
     fn heard_fault(&mut self, event: Event, fault: Fault) {
-        let asked = fault.kind == FaultKind::Stopped;
-        if !asked && !matches!(event, Event::Block(None)) {
+        // An exit on the stop ladder follows from what was decided before, and explains nothing.
+        let consequence = matches!(event, Event::Exited(..)) && self.machine.state() == "stopping";
+        if !consequence && fault.kind != FaultKind::Stopped {
             self.last_error = Some((fault, clock::wall()));
         }
     }
@@ -169,7 +170,8 @@ impl Supervisor {
 
     /// Faults that the machine finds by itself: nobody else could put them into words.
     fn own_verdict(&mut self, event: Event) {
-        if event != Event::Due || self.machine.state() != "stopping" || self.machine.phase() != "close_input" {
+        if event != Event::Due || self.machine.state() != "stopping" || self.machine.phase() != "close_input"
+        {
             return;
         }
         let name = &self.server.name;
@@ -223,8 +225,11 @@ impl Supervisor {
             life::begin(Birth { life, server, program: (self.plan)(life), orders, keeper })
         });
         if let Err(error) = begun {
-            let fault = Fault::new(FaultKind::HostResources, format!("start a thread for {}: {error}", self.server.name))
-                .hint("the host is out of files, threads or memory");
+            let fault = Fault::new(
+                FaultKind::HostResources,
+                format!("start a thread for {}: {error}", self.server.name),
+            )
+            .hint("the host is out of files, threads or memory");
             let event = Event::SpawnFailed(life, fault.kind);
             self.heard_fault(event, fault);
             self.step(event);
@@ -239,11 +244,14 @@ impl Supervisor {
         let why = self.last_error.as_ref().map(|(fault, _)| fault.to_string()).unwrap_or_default();
         let line = match state {
             "backoff" | "waiting" => {
-                let wait = self.machine.next_retry().map(|at| format!("; retry in {}", text::span(at.since(now))));
+                let wait =
+                    self.machine.next_retry().map(|at| format!("; retry in {}", text::span(at.since(now))));
                 format!("{state}: {why}{}", wait.unwrap_or_default())
             }
             "parked" | "auto_disabled" => format!("{state}: {why}"),
-            "ready" => format!("ready{life}, {} tools", self.server.known().tools.map_or(0, |tools| tools.len())),
+            "ready" => {
+                format!("ready{life}, {} tools", self.server.known().tools.map_or(0, |tools| tools.len()))
+            }
             _ => format!("{state}{life}"),
         };
         self.server.note(&line);
@@ -268,10 +276,11 @@ impl Supervisor {
         let known = self.server.known();
         let last_error = self.last_error.clone();
         let phase = self.machine.phase();
-        let reason = self.machine.reason().filter(|_| !matches!(self.machine.state(), "stopping")).map(|kind| {
-            let told = last_error.as_ref().map(|(fault, _)| fault).filter(|fault| fault.kind == kind);
-            told.cloned().unwrap_or_else(|| Fault::new(kind, kind.name()))
-        });
+        let reason =
+            self.machine.reason().filter(|_| !matches!(self.machine.state(), "stopping")).map(|kind| {
+                let told = last_error.as_ref().map(|(fault, _)| fault).filter(|fault| fault.kind == kind);
+                told.cloned().unwrap_or_else(|| Fault::new(kind, kind.name()))
+            });
         let status = Status {
             name: self.server.name.clone(),
             slug: self.server.slug.clone(),

@@ -49,7 +49,8 @@ pub fn holder_of(address: SocketAddr) -> Option<Holder> {
     procfs::all().into_iter().find_map(|process| {
         let fds = fs::read_dir(format!("/proc/{}/fd", process.pid)).ok()?;
         let holds = fds.flatten().any(|fd| {
-            fs::read_link(fd.path()).is_ok_and(|link| links.iter().any(|wanted| link.as_os_str() == wanted.as_str()))
+            fs::read_link(fd.path())
+                .is_ok_and(|link| links.iter().any(|wanted| link.as_os_str() == wanted.as_str()))
         });
         holds.then_some(Holder { pid: process.pid, name: process.comm })
     })
@@ -68,9 +69,11 @@ fn listener(line: &str, address: SocketAddr) -> Option<u64> {
     let any = host.bytes().all(|byte| byte == b'0');
     let same_port = u16::from_str_radix(port, 16).ok()? == address.port();
     // 0A is LISTEN.
-    (*state == "0A" && same_port && (any || address.ip().is_unspecified() || host == table_form(address.ip())))
-        .then(|| inode.parse().ok())
-        .flatten()
+    (*state == "0A"
+        && same_port
+        && (any || address.ip().is_unspecified() || host == table_form(address.ip())))
+    .then(|| inode.parse().ok())
+    .flatten()
 }
 
 /// An address as /proc/net writes it: 32-bit words in the machine's byte order.
@@ -93,6 +96,9 @@ mod tests {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let holder = holder_of(listener.local_addr().unwrap()).unwrap();
         assert_eq!(holder.pid, std::process::id());
-        assert_eq!(table_form("127.0.0.1".parse().unwrap()), if cfg!(target_endian = "little") { "0100007F" } else { "7F000001" });
+        assert_eq!(
+            table_form("127.0.0.1".parse().unwrap()),
+            if cfg!(target_endian = "little") { "0100007F" } else { "7F000001" }
+        );
     }
 }
