@@ -120,7 +120,8 @@ fn words(server: &Server, now: Time) -> String {
 fn print() -> String {
     let mut text = String::from(
         "What each phase answers to each event. Life 7 (or 8) is the server's own, life 0 an older one, life 9 a new one.\n\
-         Dice 0.5, so a backoff is exact; a Due is given when it is due. Not listed = nothing moves and nothing is done.\n",
+         Dice 0.5, so a backoff is exact; a Due is given when it is due. Noted = it will matter later.\n\
+         Not listed = nothing is changed and nothing is done.\n",
     );
     for row in rows() {
         let policy = Policy { lazy: row.lazy, ..Policy::default() };
@@ -137,11 +138,15 @@ fn print() -> String {
             let mut actions: Vec<Action> = Vec::new();
             let after = step(server.clone(), event, at, &policy, 0.5, &mut actions);
             let (was, is) = (words(&server, at), words(&after, at));
-            if was == is && actions.is_empty() {
+            if after == server && actions.is_empty() {
                 ignored += 1;
                 continue;
             }
-            let is = if was == is { "same".to_owned() } else { is };
+            let is = match (was == is, after == server) {
+                (true, true) => "same".to_owned(),
+                (true, false) => "noted".to_owned(),
+                (false, _) => is,
+            };
             let actions = if actions.is_empty() { String::new() } else { format!("  {actions:?}") };
             writeln!(text, "    {:<28} -> {is}{actions}", format!("{event:?}")).expect("a String takes it");
         }
