@@ -16,6 +16,13 @@
 //!               +--------- backoff <- its own fault -> auto_disabled (too many)
 //! ```
 
+//!
+//! What it relies on, because the simulator's world does no worse:
+//! - lives count from 1 and grow; the events of one life come in order; each launch is answered by `Spawned` or
+//!   `SpawnFailed`, each spawned life ends with `Exited`, and after a `Clear` at last with `Gone`;
+//! - `AskGate` and `LeaveGate` reach the gate in the order given, and every ask is admitted at last;
+//! - an engine that was lost is told as `EngineAway`, then `EngineUp`, even if it was away only for a moment.
+
 use crate::base::fault::FaultKind;
 use crate::base::id::Life;
 use crate::base::time::Time;

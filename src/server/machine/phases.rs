@@ -156,7 +156,11 @@ impl Server {
             Event::Want(false) | Event::Restart | Event::Block(Some(_)) => {
                 give_up(life, step, slot, Verdict::Asked, turn)
             }
-            Event::Due => give_up(life, step, slot, Verdict::Fault(FaultKind::ConnectTimeout), turn),
+            Event::Due => {
+                // Its engine is known away: no patience of the server's was at fault.
+                let fault = if self.engine_away { FaultKind::EngineAway } else { FaultKind::ConnectTimeout };
+                give_up(life, step, slot, Verdict::Fault(fault), turn)
+            }
             Event::Failed(_, fault) => give_up(life, step, slot, Verdict::Fault(fault), turn),
             Event::FirstSign(_) => {
                 leave(slot, turn);
@@ -256,9 +260,11 @@ impl Server {
                 Rung::Unborn => close_input(life, verdict, turn),
                 Rung::CloseInput(_) | Rung::Term(_) | Rung::Kill(_) | Rung::Clear(_) => same,
             },
-            Event::SpawnFailed(..) => match rung {
-                Rung::Unborn => self.conclude(verdict, turn),
-                Rung::CloseInput(_) | Rung::Term(_) | Rung::Kill(_) | Rung::Clear(_) => same,
+            Event::SpawnFailed(_, fault) => match (rung, verdict) {
+                // We gave it up for being slow; now it says why it was.
+                (Rung::Unborn, Verdict::Fault(_)) => self.conclude(Verdict::Fault(fault), turn),
+                (Rung::Unborn, Verdict::Asked | Verdict::Idle) => self.conclude(verdict, turn),
+                (Rung::CloseInput(_) | Rung::Term(_) | Rung::Kill(_) | Rung::Clear(_), _) => same,
             },
             Event::Exited(..) => match rung {
                 Rung::Clear(_) => same,
@@ -375,7 +381,9 @@ fn backoff(streak: u32, turn: &Turn<'_>) -> Duration {
     let policy = turn.policy;
     let doublings = streak.saturating_sub(1).min(DOUBLINGS_MAX);
     let pause = policy.backoff_first.saturating_mul(1 << doublings).min(policy.retry_backoff_max);
-    pause.mul_f64(1.0 + policy.jitter * (2.0 * turn.dice - 1.0)).min(policy.retry_backoff_max)
+    let spread = 1.0 + policy.jitter * (2.0 * turn.dice - 1.0);
+    let pause = Duration::try_from_secs_f64(pause.as_secs_f64() * spread);
+    pause.unwrap_or(policy.retry_backoff_max).min(policy.retry_backoff_max)
 }
 
 fn leave(slot: bool, turn: &mut Turn<'_>) {

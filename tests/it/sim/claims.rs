@@ -1,0 +1,251 @@
+//! What must never be seen. The numbers C1-C14 are those of the design; the list is the design document.
+
+use super::body::{Cause, State};
+use super::shadow::Glance;
+use super::swarm::Fault;
+use super::world::World;
+use mcpvisor::diagnose::{Class, class};
+use mcpvisor::server::machine::{Action, Event};
+use std::time::Duration;
+
+pub type Checked = Result<(), String>;
+
+macro_rules! claim {
+    ($holds:expr, $($text:tt)*) => { if !$holds { return Err(format!($($text)*)); } };
+}
+pub(super) use claim;
+
+/// Hops between threads, a late wake-up: what the shell may add to a patience.
+const SLACK: Duration = Duration::from_millis(2_500);
+/// The slowest spawn of this world.
+pub const SPAWN_MAX: Duration = Duration::from_secs(40);
+/// How long a process of this world can be unkillable, and its grandchildren linger.
+pub const UNKILLABLE_MAX: Duration = Duration::from_secs(10);
+pub const LINGERS_MAX: Duration = Duration::from_secs(12);
+/// An echo is at most this old.
+pub const ECHO_MAX: Duration = Duration::from_secs(60);
+
+impl World {
+    /// After each step, about the server that took it.
+    pub fn check_step(&self, ix: usize, before: &Glance, event: Event) -> Checked {
+        let actor = &self.actors[ix];
+        let (server, shadow, rules, body) = (&actor.server, &actor.shadow, &actor.rules, &actor.body);
+        let (state, phase) = (server.state(), server.phase());
+        let moved = state != before.state;
+
+        claim!(
+            body.state == State::Over || server.life() == Some(body.life),
+            "C2 life {} is left behind",
+            body.life
+        );
+        if let Some(life) = server.life() {
+            claim!(life == body.life, "C1 life {life} is said to be, and {} is", body.life);
+        }
+        claim!(state != "disabled" || !shadow.wanted, "C6 disabled, yet wanted");
+        claim!(shadow.wanted || matches!(state, "disabled" | "stopping"), "C6 unwanted, yet {state}");
+        claim!(phase != "engine" || shadow.engine_away, "C3 waits for an engine that is there");
+        claim!(state != "queued" || shadow.in_line, "C12 queued, yet not in line");
+        claim!(state == "connecting" || shadow.slots == 0, "C12 {state} with a start slot");
+        if event == Event::Due {
+            let next = server.next_deadline();
+            claim!(next.is_none_or(|(at, _)| at >= self.now), "C11 {next:?} is in the past");
+        }
+
+        let booked = server.failures() > before.failures && matches!(state, "backoff" | "auto_disabled");
+        claim!(
+            !booked || body.cause != Some(Cause::Outage),
+            "C4 an outage was booked as the server's failure"
+        );
+        claim!(
+            server.tally().len() == shadow.tally.len(),
+            "C5 the tally says {}, truly {}",
+            server.tally().len(),
+            shadow.tally.len()
+        );
+        claim!(server.tally().len() <= rules.failure_threshold, "C5 the tally overflows");
+        let full = shadow.tally.len()
+            >= if shadow.proven { rules.failure_threshold } else { rules.startup_attempts };
+        claim!(
+            !booked || (state == "auto_disabled") == (full && rules.auto_disable),
+            "C5 {} failures, yet {state}",
+            shadow.tally.len()
+        );
+        claim!(
+            !moved || booked || !matches!(state, "backoff" | "auto_disabled"),
+            "C5 {state} without a failure"
+        );
+        self.check_backoff(ix, before, event, booked)?;
+
+        let human = matches!(event, Event::Restart | Event::Want(_) | Event::Block(_));
+        let held = matches!(before.state, "auto_disabled" | "parked");
+        claim!(!moved || !held || human, "C5 {} left {} without a human", before.state, actor.name);
+        if state == "parked" {
+            let reason = server.reason().map(class);
+            claim!(reason == Some(Class::Human), "parked for {reason:?}");
+            claim!((phase == "entry") == shadow.blocked.is_some(), "C6 parked, but for another reason");
+        }
+        let useless =
+            matches!(event, Event::Exited(life, _) | Event::Failed(life, _) if Some(life) == before.life);
+        claim!(!useless || !matches!(state, "ready" | "connecting"), "C8 {event:?}, yet {state}");
+        Ok(())
+    }
+
+    fn check_backoff(&self, ix: usize, before: &Glance, event: Event, booked: bool) -> Checked {
+        let actor = &self.actors[ix];
+        let (server, shadow, rules) = (&actor.server, &actor.shadow, &actor.rules);
+        let (was, streak) = (before.streak, server.consecutive_failures());
+        let settled = shadow.ready_at.is_some_and(|at| self.now - at >= rules.settle);
+        claim!(
+            booked || streak == was || (streak == 0 && (shadow.forgiven || settled)),
+            "C5 the backoff was reset from {was} to {streak}"
+        );
+        claim!(!booked || streak == was + 1 || streak == 1 && settled, "C5 backoff {streak} after {was}");
+        if booked && server.state() == "backoff" {
+            let pause = server.next_retry().map_or(Duration::ZERO, |at| at - self.now);
+            let least = Duration::from_millis(800).saturating_mul(1 << (streak - 1).min(16));
+            let least = least.min(Duration::from_secs(240));
+            claim!(pause >= least, "C5 retry without backoff: {pause:?} after failure {streak}");
+            claim!(pause <= rules.retry_backoff_max, "C5 a pause of {pause:?}");
+        }
+        if before.state == "backoff" && server.state() == "queued" && event != Event::Restart {
+            claim!(shadow.retry_at.is_some_and(|at| at <= self.now), "C5 a try before its time");
+        }
+        Ok(())
+    }
+
+    /// Before each action is done.
+    pub fn check_action(&mut self, ix: usize, action: Action) -> Checked {
+        let actor = &mut self.actors[ix];
+        let shadow = &mut actor.shadow;
+        match action {
+            Action::AskGate => {
+                claim!(!shadow.in_line && shadow.slots == 0, "C12 asks the gate twice");
+                shadow.in_line = true;
+            }
+            Action::LeaveGate if shadow.slots > 0 => shadow.slots -= 1,
+            Action::LeaveGate => {
+                claim!(shadow.in_line, "C12 leaves the gate twice");
+                shadow.in_line = false;
+            }
+            Action::Launch(life) => {
+                claim!(
+                    actor.body.state == State::Over,
+                    "C1 two lives at once: {} and {life}",
+                    actor.body.life
+                );
+                claim!(life == shadow.newest && life > shadow.launched, "C1 launches life {life} again");
+                claim!(!shadow.engine_away, "C3 launch while the engine is known away");
+                claim!(shadow.blocked.is_none(), "C6 launch of a blocked entry");
+                claim!(shadow.wanted, "C6 launch of the unwanted");
+                shadow.launched = life;
+            }
+            Action::Probe(life)
+            | Action::CloseInput(life)
+            | Action::Term(life)
+            | Action::Kill(life)
+            | Action::Clear(life) => {
+                claim!(life == actor.body.life, "C1 {action:?}, but {} lives", actor.body.life);
+            }
+            Action::AskEngine => claim!(actor.needs_engine, "asks for an engine that it does not need"),
+        }
+        Ok(())
+    }
+
+    /// Every few seconds, about everyone: who is stuck takes no steps.
+    pub fn sweep(&self) -> Checked {
+        let awake = self.awake();
+        claim!(self.gate.taken() <= self.slots_max, "C12 {} starts at once", self.gate.taken());
+        for actor in &self.actors {
+            let (server, shadow, rules, body) = (&actor.server, &actor.shadow, &actor.rules, &actor.body);
+            let (name, state, phase) = (&actor.name, server.state(), server.phase());
+            let long = awake - shadow.phase_since;
+            let patience = patience(state, phase, rules.connect_timeout);
+            let long = if state == "connecting" { awake - shadow.state_since } else { long };
+            claim!(
+                patience.is_none_or(|patience| long <= patience + SLACK),
+                "C7 {name} stuck in {state} {phase} for {long:?}"
+            );
+            let back = self.engine.up_since.map_or(Duration::ZERO, |at| awake - at);
+            let stranded = phase == "engine" && long > SLACK * 2 && back > SLACK * 2;
+            claim!(!stranded, "C7 {name} waits for an engine that is back for {back:?}");
+            let waits = shadow.wake_since.map_or(Duration::ZERO, |at| awake - at);
+            claim!(waits <= SLACK, "C7 {name} sleeps while a call waits for {waits:?}");
+            let unwanted = shadow.unwanted_since.map_or(Duration::ZERO, |at| awake - at);
+            claim!(
+                unwanted <= stop_max() || state == "disabled",
+                "C6 {name} unwanted for {unwanted:?}, yet {state}"
+            );
+            let blocked = shadow.blocked_since.map_or(Duration::ZERO, |at| awake - at);
+            claim!(
+                blocked <= stop_max() || matches!(state, "disabled" | "parked"),
+                "C6 {name} blocked for {blocked:?}, yet {state}"
+            );
+            let dead = body.state == State::Zombie && awake - body.died_at > SLACK;
+            claim!(!dead || state != "ready", "C8 {name} is dead, yet {state}");
+            if let (Some(since), Some(every), "ready") = (body.deaf_since, rules.probe_every, state) {
+                let deaf = awake - since.max(shadow.state_since);
+                let echo = if self.swarm.has(Fault::Echo) { ECHO_MAX } else { Duration::ZERO };
+                let most = every * rules.probe_misses + rules.probe_patience + echo + SLACK * 2;
+                claim!(deaf <= most, "C8 {name} deaf for {deaf:?}, yet ready");
+            }
+            let idle = !matches!(state, "queued" | "connecting") && long > SLACK;
+            claim!(
+                !idle || !self.gate.holds(&actor.name) && !self.gate.waits(&actor.name),
+                "C12 {name} is {state}, yet in the gate"
+            );
+        }
+        self.sweep_calls()
+    }
+
+    /// After the world was healed for 15 minutes.
+    pub fn check_healed(&self) -> Checked {
+        for actor in &self.actors {
+            let state = actor.server.state();
+            let resting = matches!(state, "auto_disabled" | "parked") && !self.restarted;
+            let lawful = state == "ready" || resting || state == "sleeping" && actor.rules.lazy;
+            claim!(lawful, "C13 healed for 15 min, yet {} is {state} {}", actor.name, actor.server.phase());
+        }
+        Ok(())
+    }
+
+    /// After everything was told to stop.
+    pub fn check_ended(&self) -> Checked {
+        for actor in &self.actors {
+            claim!(
+                actor.server.state() == "disabled",
+                "C6 {} is {} at the end",
+                actor.name,
+                actor.server.state()
+            );
+            claim!(actor.body.state == State::Over, "C2 life {} is left at the end", actor.body.life);
+            claim!(actor.link.is_empty(), "C9 {} calls are left at the end", actor.link.len());
+        }
+        claim!(self.gate.taken() == 0, "C12 {} slots are left at the end", self.gate.taken());
+        claim!(self.open.is_empty(), "C9 {} callers are left at the end", self.open.len());
+        Ok(())
+    }
+}
+
+/// How long a phase may last; `None` = for ever.
+fn patience(state: &str, phase: &str, connect: Duration) -> Option<Duration> {
+    let ms = Duration::from_millis;
+    match (state, phase) {
+        // Eight servers, two slots, 2 s each.
+        ("queued", _) => Some(ms(20_000)),
+        ("connecting", _) => Some(connect),
+        (_, "unborn") => Some(SPAWN_MAX),
+        (_, "close_input") => Some(ms(500)),
+        (_, "term") => Some(ms(4_500)),
+        (_, "kill") => Some(UNKILLABLE_MAX + ms(1_000)),
+        (_, "clear") => Some(LINGERS_MAX + ms(5_000)),
+        ("backoff", _) => Some(ms(300_000)),
+        (_, "host") => Some(ms(5_000)),
+        (_, "doubt") => Some(ms(2_000)),
+        _ => None,
+    }
+}
+
+/// From "unwanted" to off, at the very worst.
+fn stop_max() -> Duration {
+    SPAWN_MAX + Duration::from_secs(5 + 1 + 5) + UNKILLABLE_MAX + LINGERS_MAX + SLACK * 4
+}

@@ -1,0 +1,123 @@
+//! What the simulator itself knows about a server: kept from what truly happened, never read from the machine.
+
+use mcpvisor::base::fault::FaultKind;
+use mcpvisor::base::id::Life;
+use mcpvisor::base::time::Time;
+use mcpvisor::server::machine::{Event, Policy, Server};
+use std::collections::VecDeque;
+
+/// What the claims look at before a step.
+#[derive(Clone, Copy, Debug)]
+pub struct Glance {
+    pub state: &'static str,
+    pub phase: &'static str,
+    pub streak: u32,
+    pub failures: u64,
+    pub life: Option<Life>,
+}
+
+impl Glance {
+    pub fn of(server: &Server) -> Glance {
+        Glance {
+            state: server.state(),
+            phase: server.phase(),
+            streak: server.consecutive_failures(),
+            failures: server.failures(),
+            life: server.life(),
+        }
+    }
+}
+
+#[derive(Clone, Debug)]
+pub struct Shadow {
+    pub wanted: bool,
+    pub blocked: Option<FaultKind>,
+    pub engine_away: bool,
+    /// Stands in the gate's line, as far as its actions say.
+    pub in_line: bool,
+    /// Admissions not yet given back.
+    pub slots: u32,
+    pub newest: Life,
+    pub launched: Life,
+    pub tally: VecDeque<Time>,
+    pub proven: bool,
+    pub ready_at: Option<Time>,
+    pub retry_at: Option<Time>,
+    /// This event forgives what was counted.
+    pub forgiven: bool,
+    // Moments on the awake clock.
+    pub state_since: Time,
+    pub phase_since: Time,
+    pub unwanted_since: Option<Time>,
+    pub blocked_since: Option<Time>,
+    pub wake_since: Option<Time>,
+}
+
+impl Shadow {
+    pub fn new() -> Shadow {
+        Shadow {
+            wanted: false,
+            blocked: None,
+            engine_away: false,
+            in_line: false,
+            slots: 0,
+            newest: Life(0),
+            launched: Life(0),
+            tally: VecDeque::new(),
+            proven: false,
+            ready_at: None,
+            retry_at: None,
+            forgiven: false,
+            state_since: Time::ZERO,
+            phase_since: Time::ZERO,
+            unwanted_since: Some(Time::ZERO),
+            blocked_since: None,
+            wake_since: None,
+        }
+    }
+
+    pub fn hear(&mut self, event: Event, state: &str, awake: Time) {
+        self.forgiven = match event {
+            Event::Want(wanted) => wanted && !self.wanted,
+            Event::Block(fault) => fault.is_none() && self.blocked.is_some(),
+            Event::Restart => self.wanted,
+            _ => false,
+        };
+        match event {
+            Event::Want(true) => (self.wanted, self.unwanted_since) = (true, None),
+            Event::Want(false) => {
+                self.wanted = false;
+                self.unwanted_since.get_or_insert(awake);
+            }
+            Event::Block(fault) => {
+                self.blocked = fault;
+                self.blocked_since = fault.map(|_| self.blocked_since.unwrap_or(awake));
+            }
+            Event::EngineUp => self.engine_away = false,
+            Event::EngineAway => self.engine_away = true,
+            Event::Wake if state == "sleeping" => {
+                self.wake_since.get_or_insert(awake);
+            }
+            Event::Admitted(life) if life > self.newest => {
+                self.newest = life;
+                self.slots += 1;
+                self.in_line = false;
+            }
+            _ => (),
+        }
+        if self.forgiven {
+            self.tally.clear();
+            self.proven = false;
+        }
+    }
+
+    /// One failure was booked.
+    pub fn book(&mut self, rules: &Policy, now: Time) {
+        while self.tally.front().is_some_and(|at| now - *at > rules.failure_window)
+            || self.tally.len() >= rules.failure_threshold
+        {
+            self.tally.pop_front();
+        }
+        self.tally.push_back(now);
+    }
+}
