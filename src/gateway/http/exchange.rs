@@ -91,11 +91,12 @@ impl Exchange {
             return Err(HubFull);
         }
         self.end_watch();
-        self.keep_alive = false;
+        let kept = std::mem::replace(&mut self.keep_alive, false);
         self.start_event_head(headers);
         let (head, socket) = (std::mem::take(&mut self.out), Arc::clone(&self.socket));
         let chunked = self.version == Version::Http11 && !self.head_only;
-        let id = self.shared.hub.adopt(socket, head, chunked, on_close)?;
+        let adopted = self.shared.hub.adopt(socket, head, chunked, on_close);
+        let id = adopted.inspect_err(|_full| self.keep_alive = kept)?;
         self.state = State::HandedOver;
         if self.head_only {
             self.shared.hub.close(id);
