@@ -40,7 +40,7 @@ struct Source {
 
 impl Source {
     fn is_test(&self) -> bool {
-        self.path.starts_with("tests/") || self.path.ends_with("/tests.rs") || self.path.contains("/tests/")
+        self.path.starts_with("tests/") || self.path.ends_with("tests.rs") || self.path.contains("/tests/")
     }
 
     /// How many lines come before the tests at the end of the file.
