@@ -28,6 +28,12 @@ pub struct Session {
     pub streams: Vec<StreamId>,
 }
 
+impl Session {
+    fn is_idle(&self, now: Time) -> bool {
+        self.streams.is_empty() && self.last_used + SESSION_IDLE <= now
+    }
+}
+
 /// Event streams of one session; the oldest is closed when one more is opened.
 const STREAMS_PER_SESSION_MAX: usize = 4;
 
@@ -54,10 +60,10 @@ impl Sessions {
         Some(Opened { number, forgotten })
     }
 
-    /// The session, marked as used; `None` if it is unknown, over, or of another mount.
+    /// The session, marked as used; `None` if it is unknown, over, idle for too long, or of another mount.
     pub fn touch(&self, id: &str, mount: &Mount, now: Time) -> Option<Session> {
         let mut table = self.0.lock();
-        let session = table.open.get_mut(&SessionId(id.to_owned()))?;
+        let session = table.open.get_mut(&SessionId(id.to_owned())).filter(|session| !session.is_idle(now))?;
         if session.mount != *mount {
             return None;
         }
@@ -91,18 +97,6 @@ impl Sessions {
         sessions.filter_map(|session| session.streams.last().copied()).collect()
     }
 
-    /// Forgets what was idle for too long, and returns it.
-    pub fn expire(&self, now: Time) -> Vec<Session> {
-        self.0.lock().expire(now)
-    }
-
-    /// When the next session may become idle for too long.
-    pub fn next_expiry(&self) -> Option<Time> {
-        let table = self.0.lock();
-        let idle = table.open.values().filter(|session| session.streams.is_empty());
-        idle.map(|session| session.last_used + SESSION_IDLE).min()
-    }
-
     pub fn len(&self) -> usize {
         self.0.lock().open.len()
     }
@@ -121,9 +115,8 @@ pub struct Opened {
 
 impl Table {
     fn expire(&mut self, now: Time) -> Vec<Session> {
-        let over = |session: &Session| session.streams.is_empty() && session.last_used + SESSION_IDLE <= now;
-        let ids: Vec<SessionId> =
-            self.open.iter().filter(|(_, session)| over(session)).map(|(id, _)| id.clone()).collect();
+        let idle = self.open.iter().filter(|(_, session)| session.is_idle(now));
+        let ids: Vec<SessionId> = idle.map(|(id, _)| id.clone()).collect();
         ids.iter().filter_map(|id| self.open.remove(id)).collect()
     }
 }
@@ -143,6 +136,7 @@ mod tests {
         assert!(sessions.touch("7", &Mount::One("x".to_owned()), Time::from_ms(5)).is_none());
         assert_eq!(sessions.touch("7", &Mount::All, Time::from_ms(5)).unwrap().number, 8);
         let later = Time::ZERO + SESSION_IDLE;
+        assert!(sessions.touch("9", &Mount::All, later).is_none());
         let opened = sessions.open(id(9999), Mount::All, "2025-11-25", later).unwrap();
         assert_eq!(opened.forgotten.len(), SESSIONS_MAX - 1);
         assert_eq!(sessions.len(), 2);
