@@ -2,7 +2,11 @@
 //!
 //! The rounds run the real binary with servers that do everything to survive. The others drive the reaper against
 //! real processes.
-#![allow(clippy::disallowed_methods, reason = "tests start processes by the ordinary way")]
+#![allow(
+    clippy::disallowed_methods,
+    clippy::unwrap_used,
+    reason = "a test starts processes by the ordinary way"
+)]
 
 use mcpvisor::base::id::{Life, Slug};
 use mcpvisor::base::time::Time;
@@ -421,10 +425,12 @@ fn a_sweep_ends_what_is_proven_and_keeps_the_rest() {
 
     // A leader that is gone, and an orphan of it, in another session and without a mark, that holds its stdout.
     let pids = dir.join("pids");
-    let script = format!("setsid env -i /bin/sh -c 'echo $$ > {}; exec sleep 600' & exit", pids.display());
+    let script =
+        format!("setsid env -i /bin/sh -c 'echo $$ > {}; exec sleep 600' & exec sleep 600", pids.display());
     let mut gone = Sleeper::start(&script, &[]);
     let stray = pids_in(&pids, 1).remove(0);
     let leaders = [recorded.leader("a"), gone.leader("b")];
+    gone.child.kill().unwrap();
     gone.child.wait().unwrap();
 
     let (ledger, _) = Ledger::open(&instance, None).unwrap();
