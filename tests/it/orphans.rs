@@ -21,7 +21,6 @@ use mcpvisor::sys::clock;
 use mcpvisor::sys::hold::{Hold, wait_all};
 use mcpvisor::sys::procfs;
 use nix::sys::signal::Signal;
-use parking_lot::Mutex;
 use serde_json::{Value, json};
 use std::fs;
 use std::os::fd::AsFd;
@@ -34,9 +33,6 @@ use std::time::Duration;
 const GENEROUS: Duration = Duration::from_secs(30);
 /// The promise.
 const GONE_WITHIN: Duration = Duration::from_secs(2);
-
-/// `cleanup` ends what it can prove to be dead on the whole host, so also what another test needs for a moment.
-static HOST: Mutex<()> = Mutex::new(());
 
 const SERVERS: usize = 2;
 /// Each server runs its leader and one grandchild that left its group and its session.
@@ -71,7 +67,6 @@ fn fifty_kills_of_the_guardian() {
 
 #[test]
 fn twenty_kills_of_both() {
-    let _host = HOST.lock();
     let rig = Rig::new("both");
     let mut slowest = Duration::ZERO;
     for _ in 0..20 {
@@ -91,7 +86,6 @@ fn twenty_kills_of_both() {
 
 #[test]
 fn cleanup_ends_what_both_left() {
-    let _host = HOST.lock();
     let rig = Rig::new("cleanup");
     let mut serve = rig.serve();
     serve.kill_guardian();
@@ -404,7 +398,6 @@ fn a_life_is_cleared_with_all_that_left_its_group() {
 
 #[test]
 fn a_sweep_ends_what_is_proven_and_keeps_the_rest() {
-    let _host = HOST.lock();
     let dir = fresh_dir("sweep");
     let instance = Instance::open(&dir).unwrap();
     let dead = Owner { start: 1, ..Owner::ourselves() };
