@@ -25,6 +25,7 @@ pub struct Given {
     pub words: Vec<OsString>,
     pub json: bool,
     pub force: bool,
+    pub all: bool,
     pub dry_run: bool,
     pub verbose: bool,
     pub lines: Option<u32>,

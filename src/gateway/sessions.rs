@@ -63,7 +63,8 @@ impl Sessions {
     /// The session, marked as used; `None` if it is unknown, over, idle for too long, or of another mount.
     pub fn touch(&self, id: &str, mount: &Mount, now: Time) -> Option<Session> {
         let mut table = self.0.lock();
-        let session = table.open.get_mut(&SessionId(id.to_owned())).filter(|session| !session.is_idle(now))?;
+        let session =
+            table.open.get_mut(&SessionId(id.to_owned())).filter(|session| !session.is_idle(now))?;
         if session.mount != *mount {
             return None;
         }
