@@ -10,7 +10,7 @@ use crate::base::limits::SERVER_LOG_BYTES_MAX;
 use crate::config::{Config, ServerConfig};
 use crate::gateway::access::Access;
 use crate::gateway::call::Router;
-use crate::gateway::catalogue::Cache;
+use crate::gateway::catalogue::{Announced, Cache};
 use crate::gateway::front::{self, Front};
 use crate::gateway::http::{Exchange, Handler, HttpServer, Listener, Peer, Request, Settings};
 use crate::gateway::hub::Hub;
@@ -266,10 +266,14 @@ impl Parts {
             router: router.clone(),
             sessions: Arc::new(Sessions::default()),
             hub: Hub::start()?,
+            announced: Announced::default(),
             list_wait: config.list_wait,
         });
         let logs: PathBuf = dir.join("logs");
-        Ok(Parts { api: Arc::new(Api { about, router: router.clone(), logs }), router, front })
+        let broken = config.servers.iter().filter(|entry| entry.problem.is_some());
+        let unusable = broken.map(|entry| entry.name.clone()).collect();
+        let api = Arc::new(Api { about, router: router.clone(), logs, unusable });
+        Ok(Parts { api, router, front })
     }
 
     /// Every request of both listeners; `access` guards what comes over TCP.
