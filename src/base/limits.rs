@@ -75,6 +75,20 @@ pub const STREAM_FINISH_PATIENCE: Duration = Duration::from_secs(5);
 /// Downstream sessions; one more is answered 503 after the idle ones were expired.
 pub const SESSIONS_MAX: usize = 4096;
 
+/// Events of one stream that are kept for a client that lost it, and their bytes; the oldest are forgotten.
+pub const REPLAY_EVENTS_MAX: usize = 128;
+pub const REPLAY_BYTES_MAX: usize = 256 << 10;
+
+/// Resources that one session may be subscribed to; one more is refused.
+pub const SUBSCRIPTIONS_MAX: usize = 1024;
+
+/// Requests of servers that wait for clients; one more is refused at once.
+pub const ASKS_MAX: usize = 1024;
+
+/// One line toward a server. 10 MiB: servers on the TypeScript SDK never answer again after a longer one (measured);
+/// a call that is longer is answered `too_large` and not sent.
+pub const REQUEST_LINE_BYTES_MAX: usize = 10 << 20;
+
 /// A session without a request or an open stream for this long is forgotten (404 from then on).
 pub const SESSION_IDLE: Duration = Duration::from_secs(30 * 60);
 

@@ -1,33 +1,61 @@
 //! Downstream sessions: what `Mcp-Session-Id` names. Bounded, and forgotten when idle.
+//!
+//! A session keeps what its client said of itself, what it subscribed to, and the last events that went to it, so
+//! that a client that lost its stream can go on where it was.
 
-use super::hub::StreamId;
-use crate::base::id::SessionId;
-use crate::base::limits::{SESSION_IDLE, SESSIONS_MAX};
+use super::hub::{Hub, StreamId};
+use super::replay::Replay;
+use crate::base::id::ServerName;
+use crate::base::limits::{SESSION_IDLE, SESSIONS_MAX, SUBSCRIPTIONS_MAX};
 use crate::base::time::Time;
+use crate::mcp::features::{Feature, Level};
 use parking_lot::Mutex;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 
 /// What a session may use: all servers, or one.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Mount {
     All,
     /// By the config's name.
-    One(String),
+    One(ServerName),
+}
+
+impl Mount {
+    pub fn shows(&self, server: &ServerName) -> bool {
+        match self {
+            Mount::All => true,
+            Mount::One(name) => name == server,
+        }
+    }
 }
 
 /// One client.
-#[derive(Clone, Debug)]
+#[derive(Debug)]
 pub struct Session {
     /// Never reused in this process; 0 means "no session".
     pub number: u64,
+    /// What `Mcp-Session-Id` carries: 32 hex digits.
+    pub id: String,
     pub mount: Mount,
     /// The protocol version that was agreed.
     pub version: &'static str,
+    /// What the client can be asked.
+    pub features: Vec<Feature>,
+    state: Mutex<State>,
+}
+
+#[derive(Debug)]
+struct State {
     last_used: Time,
     /// Requests that are being answered.
     busy: u32,
     /// Event streams that are open, oldest first.
-    pub streams: Vec<StreamId>,
+    streams: Vec<StreamId>,
+    replay: Replay,
+    /// The lowest level of log messages that it wants; all of them until it says.
+    level: Option<Level>,
+    subscriptions: BTreeSet<(ServerName, String)>,
 }
 
 /// Event streams of one session; the oldest is closed when one more is opened.
@@ -39,89 +67,155 @@ pub struct Sessions(Mutex<Table>);
 #[derive(Debug, Default)]
 struct Table {
     count: u64,
-    open: BTreeMap<SessionId, Session>,
+    by_id: BTreeMap<String, Arc<Session>>,
+    by_number: BTreeMap<u64, Arc<Session>>,
 }
 
 impl Sessions {
-    /// The session's number; `None` when as many as may be are open. Those that were idle for too long make room.
-    pub fn open(&self, id: SessionId, mount: Mount, version: &'static str, now: Time) -> Option<u64> {
+    /// `None` when as many as may be are open. Those that were idle for too long make room.
+    pub fn open(
+        &self,
+        id: String,
+        mount: Mount,
+        version: &'static str,
+        features: Vec<Feature>,
+        now: Time,
+    ) -> Option<Arc<Session>> {
         let mut table = self.0.lock();
-        table.open.retain(|_, session| !session.is_over(now));
-        if table.open.len() >= SESSIONS_MAX {
+        table.by_id.retain(|_, session| !session.is_over(now));
+        table.by_number.retain(|_, session| !session.is_over(now));
+        if table.by_id.len() >= SESSIONS_MAX {
             return None;
         }
         table.count += 1;
-        let number = table.count;
-        let session = Session { number, mount, version, last_used: now, busy: 0, streams: Vec::new() };
-        table.open.insert(id, session);
-        Some(number)
+        let state = State {
+            last_used: now,
+            busy: 0,
+            streams: Vec::new(),
+            replay: Replay::default(),
+            level: None,
+            subscriptions: BTreeSet::new(),
+        };
+        let session = Session { number: table.count, id, mount, version, features, state: Mutex::new(state) };
+        let session = Arc::new(session);
+        table.by_id.insert(session.id.clone(), session.clone());
+        table.by_number.insert(session.number, session.clone());
+        Some(session)
     }
 
     /// The session, marked as used; `None` if it is unknown, over, or of another mount.
-    pub fn touch(&self, id: &str, mount: &Mount, now: Time) -> Option<Session> {
-        let mut table = self.0.lock();
-        let session = table.open.get_mut(&SessionId(id.to_owned()))?;
+    pub fn touch(&self, id: &str, mount: &Mount, now: Time) -> Option<Arc<Session>> {
+        let session = self.0.lock().by_id.get(id)?.clone();
         if session.mount != *mount || session.is_over(now) {
             return None;
         }
-        session.last_used = now;
-        Some(session.clone())
+        session.state.lock().last_used = now;
+        Some(session)
     }
 
-    /// A request of the session is being answered: it is not idle until [`Sessions::end`], however long that takes.
-    pub fn begin(&self, id: &str) {
-        if let Some(session) = self.0.lock().open.get_mut(&SessionId(id.to_owned())) {
-            session.busy += 1;
-        }
+    pub fn of_number(&self, number: u64) -> Option<Arc<Session>> {
+        self.0.lock().by_number.get(&number).cloned()
     }
 
-    /// The end of what [`Sessions::begin`] began.
-    pub fn end(&self, id: &str, now: Time) {
-        if let Some(session) = self.0.lock().open.get_mut(&SessionId(id.to_owned())) {
-            session.busy = session.busy.saturating_sub(1);
-            session.last_used = now;
-        }
-    }
-
-    pub fn close(&self, id: &str) -> Option<Session> {
-        self.0.lock().open.remove(&SessionId(id.to_owned()))
-    }
-
-    /// Notes a stream of the session; returns one that is to be closed because there are too many.
-    pub fn add_stream(&self, id: &str, stream: StreamId) -> Option<StreamId> {
+    pub fn close(&self, session: &Session) {
         let mut table = self.0.lock();
-        let Some(session) = table.open.get_mut(&SessionId(id.to_owned())) else { return Some(stream) };
-        session.streams.push(stream);
-        (session.streams.len() > STREAMS_PER_SESSION_MAX).then(|| session.streams.remove(0))
+        table.by_id.remove(&session.id);
+        table.by_number.remove(&session.number);
     }
 
-    pub fn drop_stream(&self, id: &str, stream: StreamId, now: Time) {
-        if let Some(session) = self.0.lock().open.get_mut(&SessionId(id.to_owned())) {
-            session.streams.retain(|open| *open != stream);
-            session.last_used = now;
-        }
+    /// Those that see this server.
+    pub fn that_see(&self, server: &ServerName) -> Vec<Arc<Session>> {
+        self.0.lock().by_number.values().filter(|session| session.mount.shows(server)).cloned().collect()
     }
 
-    /// One stream per session with an open one: each message goes on exactly one.
-    pub fn listeners(&self, wanted: impl Fn(&Mount) -> bool) -> Vec<StreamId> {
-        let table = self.0.lock();
-        let sessions = table.open.values().filter(|session| wanted(&session.mount));
-        sessions.filter_map(|session| session.streams.last().copied()).collect()
-    }
-
-    pub fn len(&self) -> usize {
-        self.0.lock().open.len()
-    }
-
-    pub fn is_empty(&self) -> bool {
-        self.len() == 0
+    pub fn all(&self) -> Vec<Arc<Session>> {
+        self.0.lock().by_number.values().cloned().collect()
     }
 }
 
 impl Session {
     /// Idle for too long: nothing is open and nothing was asked. Such a session has no calls.
     fn is_over(&self, now: Time) -> bool {
-        self.busy == 0 && self.streams.is_empty() && self.last_used + SESSION_IDLE <= now
+        let state = self.state.lock();
+        state.busy == 0 && state.streams.is_empty() && state.last_used + SESSION_IDLE <= now
+    }
+
+    /// A request of the session is being answered: it is not idle until [`Session::end`], however long that takes.
+    pub fn begin(&self) {
+        self.state.lock().busy += 1;
+    }
+
+    /// The end of what [`Session::begin`] began.
+    pub fn end(&self, now: Time) {
+        let mut state = self.state.lock();
+        state.busy = state.busy.saturating_sub(1);
+        state.last_used = now;
+    }
+
+    /// One message on exactly one stream: the newest that is open. Kept for a client that comes back for it.
+    pub fn say(&self, hub: &Hub, message: &[u8]) {
+        let mut state = self.state.lock();
+        let event = state.replay.add(message);
+        if let Some(stream) = state.streams.last() {
+            // A stream that has just closed loses nothing: the event is kept.
+            let _ = hub.send(*stream, event);
+        }
+    }
+
+    /// Notes a stream, after what its client has missed since the event `last_seen` went out on it. Too many
+    /// streams: the oldest is closed.
+    pub fn add_stream(&self, hub: &Hub, stream: StreamId, last_seen: Option<&str>) {
+        let mut state = self.state.lock();
+        for event in last_seen.map(|seen| state.replay.after(seen)).unwrap_or_default() {
+            let _ = hub.send(stream, event);
+        }
+        state.streams.push(stream);
+        if state.streams.len() > STREAMS_PER_SESSION_MAX {
+            let oldest = state.streams.remove(0);
+            drop(state);
+            hub.close(oldest);
+        }
+    }
+
+    pub fn drop_stream(&self, stream: StreamId, now: Time) {
+        let mut state = self.state.lock();
+        state.streams.retain(|open| *open != stream);
+        state.last_used = now;
+    }
+
+    /// Its open streams, which are forgotten.
+    pub fn take_streams(&self) -> Vec<StreamId> {
+        std::mem::take(&mut self.state.lock().streams)
+    }
+
+    pub fn level(&self) -> Option<Level> {
+        self.state.lock().level
+    }
+
+    pub fn set_level(&self, level: Level) {
+        self.state.lock().level = Some(level);
+    }
+
+    /// `false` if it has as many as it may have.
+    pub fn subscribe(&self, server: &ServerName, uri: &str) -> bool {
+        let mut state = self.state.lock();
+        if state.subscriptions.len() >= SUBSCRIPTIONS_MAX {
+            return false;
+        }
+        state.subscriptions.insert((server.clone(), uri.to_owned()));
+        true
+    }
+
+    pub fn unsubscribe(&self, server: &ServerName, uri: &str) {
+        self.state.lock().subscriptions.remove(&(server.clone(), uri.to_owned()));
+    }
+
+    pub fn is_subscribed(&self, server: &ServerName, uri: &str) -> bool {
+        self.state.lock().subscriptions.contains(&(server.clone(), uri.to_owned()))
+    }
+
+    pub fn subscriptions(&self) -> Vec<(ServerName, String)> {
+        self.state.lock().subscriptions.iter().cloned().collect()
     }
 }
 
@@ -132,20 +226,22 @@ mod tests {
     #[test]
     fn idle_sessions_are_forgotten() {
         let sessions = Sessions::default();
-        let id = |n: usize| SessionId(n.to_string());
+        let open = |n: usize, now| sessions.open(n.to_string(), Mount::All, "2025-11-25", Vec::new(), now);
         for n in 0..SESSIONS_MAX {
-            assert!(sessions.open(id(n), Mount::All, "2025-11-25", Time::ZERO).is_some());
+            assert!(open(n, Time::ZERO).is_some());
         }
-        assert!(sessions.open(id(9999), Mount::All, "2025-11-25", Time::from_ms(1)).is_none());
-        assert!(sessions.touch("7", &Mount::One("x".to_owned()), Time::from_ms(5)).is_none());
+        assert!(open(9999, Time::from_ms(1)).is_none());
+        assert!(sessions.touch("7", &Mount::One("x".into()), Time::from_ms(5)).is_none());
         assert_eq!(sessions.touch("7", &Mount::All, Time::from_ms(5)).unwrap().number, 8);
-        sessions.begin("9");
+        let busy = sessions.touch("9", &Mount::All, Time::ZERO).unwrap();
+        busy.begin();
         let later = Time::ZERO + SESSION_IDLE;
         assert!(sessions.touch("8", &Mount::All, later).is_none());
-        assert!(sessions.open(id(9999), Mount::All, "2025-11-25", later).is_some());
-        assert_eq!(sessions.len(), 3);
-        sessions.end("9", later);
+        assert!(open(9999, later).is_some());
+        assert_eq!(sessions.all().len(), 3);
+        busy.end(later);
         assert!(sessions.touch("9", &Mount::All, later + SESSION_IDLE).is_none());
-        assert!(sessions.close("7").is_some() && sessions.close("7").is_none());
+        sessions.close(&busy);
+        assert!(sessions.of_number(busy.number).is_none());
     }
 }

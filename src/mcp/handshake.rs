@@ -1,5 +1,7 @@
 //! How a client greets a server of the legacy era (2024-11-05 to 2025-11-25), and what the server said of itself.
 
+use super::features::{self, Feature};
+use super::items::splice;
 use super::{envelope, scan};
 use crate::base::fault::{Fault, FaultKind};
 use crate::base::text;
@@ -11,15 +13,35 @@ pub const VERSIONS: [&str; 4] = ["2025-11-25", "2025-06-18", "2025-03-26", "2024
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Greeting {
     pub version: String,
-    pub has_tools: bool,
     pub raw: Box<str>,
 }
 
+impl Greeting {
+    /// Whether the server declared this capability.
+    pub fn has(&self, capability: &str) -> bool {
+        let capabilities = scan::find(&self.raw, "capabilities").map(|span| &self.raw[span]);
+        capabilities.is_some_and(|capabilities| scan::find(capabilities, capability).is_some())
+    }
+
+    /// The result as it came, but for the version, where a client asked for an older one than the server agreed to.
+    pub fn for_client(&self, wanted: &str) -> (String, &'static str) {
+        let position = |version: &str| VERSIONS.iter().position(|known| *known == version).unwrap_or(0);
+        let version = VERSIONS[position(wanted).max(position(&self.version))];
+        match scan::find(&self.raw, "protocolVersion") {
+            Some(span) if version != self.version => {
+                (splice(&self.raw, &[(span, &envelope::quote(version))]), version)
+            }
+            _ => (self.raw.to_string(), version),
+        }
+    }
+}
+
 /// The params of our `initialize`. Nothing is declared that we could not answer.
-pub fn initialize_params(our_version: &str) -> String {
+pub fn initialize_params(our_version: &str, features: &[Feature]) -> String {
     format!(
-        "{{\"protocolVersion\":\"{}\",\"capabilities\":{{}},\"clientInfo\":{{\"name\":\"mcpvisor\",\"version\":{}}}}}",
+        "{{\"protocolVersion\":\"{}\",\"capabilities\":{},\"clientInfo\":{{\"name\":\"mcpvisor\",\"version\":{}}}}}",
         VERSIONS[0],
+        features::declared(features),
         envelope::quote(our_version)
     )
 }
@@ -40,10 +62,7 @@ pub fn greeting(result: &str) -> Result<Greeting, Fault> {
             "the server wants protocol version `{shown}`, which mcpvisor does not speak"
         )));
     }
-    let has_tools = scan::find(result, "capabilities")
-        .and_then(|span| scan::find(&result[span], "tools"))
-        .is_some_and(|span| !span.is_empty());
-    Ok(Greeting { version, has_tools, raw: result.into() })
+    Ok(Greeting { version, raw: result.into() })
 }
 
 /// The version to answer a client that asks for `requested`: its own if we speak it, else our newest.
@@ -60,9 +79,12 @@ mod tests {
         let good =
             r#"{"protocolVersion":"2025-03-26","capabilities":{"tools":{}},"serverInfo":{"name":"x"}}"#;
         let greeting = greeting(good).unwrap();
-        assert_eq!((greeting.version.as_str(), greeting.has_tools), ("2025-03-26", true));
+        assert_eq!((greeting.version.as_str(), greeting.has("tools"), greeting.has("prompts")), ("2025-03-26", true, false));
+        assert_eq!(greeting.for_client("2025-11-25"), (good.to_owned(), "2025-03-26"));
+        let (older, version) = greeting.for_client("2024-11-05");
+        assert_eq!((older, version), (good.replace("2025-03-26", "2024-11-05"), "2024-11-05"));
         let bare = super::greeting(r#"{"protocolVersion":"2024-11-05","capabilities":{}}"#).unwrap();
-        assert!(!bare.has_tools);
+        assert!(!bare.has("tools"));
         assert_eq!(super::greeting("{}").unwrap_err().kind, FaultKind::HandshakeFailed);
         let odd = super::greeting(r#"{"protocolVersion":"1999-01-01"}"#).unwrap_err();
         assert!(odd.message.contains("`1999-01-01`"), "{odd}");
@@ -72,6 +94,6 @@ mod tests {
     fn versions() {
         assert_eq!(negotiate("2024-11-05"), "2024-11-05");
         assert_eq!(negotiate("2099-01-01"), "2025-11-25");
-        assert!(scan::document(&initialize_params("0.1.0")).is_ok());
+        assert!(scan::document(&initialize_params("0.1.0", &[Feature::Roots])).is_ok());
     }
 }

@@ -3,6 +3,8 @@
 
 pub mod calls;
 pub mod envelope;
+pub mod features;
 pub mod handshake;
+pub mod items;
+pub mod params;
 pub mod scan;
-pub mod tools;

@@ -1,0 +1,111 @@
+//! What servers say of their own accord, and which client hears it.
+//!
+//! A life is shared, so a server cannot say whom it means. Its requests go to the one session that has calls in
+//! flight there, and are refused at once when that is not exactly one; its news goes to those who asked for it.
+
+use super::asks::Asks;
+use super::hub::Hub;
+use super::sessions::{Session, Sessions};
+use crate::base::text::shorten;
+use crate::mcp::envelope::{self, Outcome};
+use crate::mcp::features::{Feature, Level};
+use crate::mcp::{params, scan};
+use crate::server::handle::{Said, Server};
+use crate::server::link::Link;
+use std::sync::Arc;
+
+pub struct Outbound {
+    pub sessions: Arc<Sessions>,
+    pub asks: Arc<Asks>,
+    pub hub: Hub,
+}
+
+impl Outbound {
+    /// Runs on the life's thread; never blocks.
+    pub fn hear(&self, server: &Server, link: &Arc<Link>, said: &Said<'_>) {
+        match said {
+            Said::Ready => self.remind(server, link),
+            Said::Request { id, method, params } => {
+                if let Err(why) = self.ask(link, id, method, *params) {
+                    let error = envelope::error_object(envelope::METHOD_NOT_FOUND, &why, None::<&()>);
+                    // A server that takes no more input has no use for an answer.
+                    let _ = link.send(envelope::response(id, Outcome::Error(&error)));
+                }
+            }
+            Said::Notification { method, params } => self.notification(server, link, method, *params),
+        }
+    }
+
+    fn ask(&self, link: &Arc<Link>, id: &str, method: &str, params: Option<&str>) -> Result<(), String> {
+        let method_shown = shorten(method, 80);
+        let feature = Feature::of_method(method).ok_or(format!("`{method_shown}` is not offered to servers"))?;
+        let Some((session, call, slot)) = link.sole_caller() else {
+            return Err(format!("`{method_shown}`: no single client has calls in flight here, so nobody can be asked"));
+        };
+        let client = self.sessions.of_number(session).filter(|client| client.features.contains(&feature));
+        if client.is_none() {
+            return Err(format!("`{method_shown}`: the client does not offer {}", feature.name()));
+        }
+        let ours = self.asks.open(session, link, call, id).ok_or("too many requests wait for clients")?;
+        slot.message(envelope::request(&ours.to_string(), method, params), true);
+        Ok(())
+    }
+
+    fn notification(&self, server: &Server, link: &Arc<Link>, method: &str, params: Option<&str>) {
+        let message = || envelope::notification(method, params);
+        let params = params.unwrap_or("{}");
+        match method {
+            "notifications/message" => self.log_message(server, link, params, &message()),
+            "notifications/resources/updated" => {
+                let Some(uri) = params::text(params, "uri") else { return };
+                let concerned = |session: &Arc<Session>| session.is_subscribed(&server.name, &uri);
+                self.tell(server, concerned, &message());
+            }
+            "notifications/cancelled" => self.take_back(link, params),
+            // Whatever else a server has to say is for those who look at this server alone.
+            _ => self.tell(server, |session| session.mount != super::sessions::Mount::All, &message()),
+        }
+    }
+
+    /// A log message goes with the call that it most likely belongs to, else to everybody who listens.
+    fn log_message(&self, server: &Server, link: &Arc<Link>, params: &str, message: &[u8]) {
+        let level = params::text(params, "level").and_then(|name| Level::of_name(&name)).unwrap_or(Level::Emergency);
+        let wants = |session: &Arc<Session>| session.level().is_none_or(|wanted| level >= wanted);
+        if let Some((session, _, slot)) = link.sole_caller() {
+            if self.sessions.of_number(session).is_some_and(|session| wants(&session)) {
+                slot.message(message.to_vec(), false);
+            }
+            return;
+        }
+        self.tell(server, wants, message);
+    }
+
+    fn tell(&self, server: &Server, concerned: impl Fn(&Arc<Session>) -> bool, message: &[u8]) {
+        for session in self.sessions.that_see(&server.name).iter().filter(|session| concerned(session)) {
+            session.say(&self.hub, message);
+        }
+    }
+
+    fn take_back(&self, link: &Arc<Link>, params: &str) {
+        let Some(span) = scan::find(params, "requestId") else { return };
+        let Some((ours, call)) = self.asks.take_back(link.life, &params[span.clone()]) else { return };
+        let theirs = crate::mcp::items::splice(params, &[(span, &ours.to_string())]);
+        if let Some(slot) = link.slot_of(call) {
+            slot.message(envelope::notification("notifications/cancelled", Some(&theirs)), false);
+        }
+    }
+
+    /// A new life knows nothing of what sessions asked the one before: levels and subscriptions are said again.
+    fn remind(&self, server: &Server, link: &Arc<Link>) {
+        let sessions = self.sessions.that_see(&server.name);
+        if let Some(level) = sessions.iter().filter_map(|session| session.level()).min() {
+            link.tell_of("logging/setLevel", format!("{{\"level\":\"{}\"}}", level.name()));
+        }
+        let mut uris: Vec<String> = sessions.iter().flat_map(|session| session.subscriptions()).filter(|(of, _)| *of == server.name).map(|(_, uri)| uri).collect();
+        uris.sort();
+        uris.dedup();
+        for uri in uris {
+            link.tell_of("resources/subscribe", format!("{{\"uri\":{}}}", envelope::quote(&uri)));
+        }
+    }
+}
