@@ -9,7 +9,7 @@ use crate::base::fault::{Fault, FaultKind};
 use crate::base::limits::SERVER_LOG_BYTES_MAX;
 use crate::config::{Config, ServerConfig};
 use crate::gateway::access::Access;
-use crate::gateway::call::Router;
+use crate::gateway::call::{Early, Router};
 use crate::gateway::catalogue::{Announced, Cache};
 use crate::gateway::front::{self, Front};
 use crate::gateway::http::{Exchange, Handler, HttpServer, Listener, Peer, Request, Settings};
@@ -261,7 +261,7 @@ impl Parts {
         about: About,
         dir: &Path,
     ) -> std::io::Result<Parts> {
-        let router = Arc::new(Router { servers, board, cache: Cache::default() });
+        let router = Arc::new(Router { servers, board, cache: Cache::default(), early: Early::default() });
         let front = Arc::new(Front {
             router: router.clone(),
             sessions: Arc::new(Sessions::default()),

@@ -17,8 +17,10 @@ use crate::server::link::{Link, Waiter};
 use crate::server::registry::Registry;
 use crate::server::slot::{Answer, Slot, Word};
 use crate::sys::clock;
+use parking_lot::Mutex;
 use std::ops::Range;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 /// What callers need of the running daemon.
@@ -26,6 +28,54 @@ pub struct Router {
     pub servers: Arc<Registry>,
     pub board: Board,
     pub cache: Cache,
+    pub early: Early,
+}
+
+/// Calls whose server is still starting: no link knows them yet, and their clients may cancel all the same. At most
+/// one per connection.
+#[derive(Debug, Default)]
+pub struct Early(Mutex<Vec<Arc<Awaiting>>>);
+
+#[derive(Debug)]
+struct Awaiting {
+    session: u64,
+    id: Box<str>,
+    cancelled: AtomicBool,
+}
+
+impl Early {
+    fn add(&self, request: &Request<'_>) -> EarlyCall<'_> {
+        let (session, id) = (request.session, request.id.into());
+        let call = Arc::new(Awaiting { session, id, cancelled: AtomicBool::new(false) });
+        self.0.lock().push(call.clone());
+        EarlyCall { all: self, call }
+    }
+
+    fn cancel(&self, concerned: impl Fn(&Awaiting) -> bool) {
+        let calls = self.0.lock();
+        calls
+            .iter()
+            .filter(|call| concerned(call))
+            .for_each(|call| call.cancelled.store(true, Ordering::Release));
+    }
+}
+
+/// A call's place among the early ones, left when dropped.
+struct EarlyCall<'a> {
+    all: &'a Early,
+    call: Arc<Awaiting>,
+}
+
+impl EarlyCall<'_> {
+    fn is_cancelled(&self) -> bool {
+        self.call.cancelled.load(Ordering::Acquire)
+    }
+}
+
+impl Drop for EarlyCall<'_> {
+    fn drop(&mut self) {
+        self.all.0.lock().retain(|call| !Arc::ptr_eq(call, &self.call));
+    }
 }
 
 /// One `tools/call` as a client sent it.
@@ -76,7 +126,8 @@ impl Router {
         let now = clock::now();
         let deadline = now + server.call_patience;
         let until = request.patience.map_or(deadline, |own| deadline.min(now + own));
-        let link = self.ready_link(&server, until)?;
+        let early = self.early.add(request);
+        let link = self.ready_link(&server, until, &early)?;
         let slot = Slot::default();
         let token = call.progress_token.clone().map(|span| request.params[span].into());
         let new = NewCall {
@@ -90,6 +141,10 @@ impl Router {
         let rename = own_name.map(|own| (span, envelope::quote(&own)));
         let params = |id: CallId| Some(rewritten(request.params, &call, rename, id));
         let id = link.call(new, Waiter::Caller { slot: slot.clone(), token }, "tools/call", params)?;
+        if early.is_cancelled() {
+            // The cancellation came just before the link knew the call; the slot hears of it like any other.
+            link.cancel(request.session, request.id, None);
+        }
         Ok(OpenCall { link, id, slot, deadline, patience: server.call_patience, server, done: false })
     }
 
@@ -143,16 +198,52 @@ impl Router {
     }
 
     /// Waits while the server is on its way; a server that is down says why at once.
-    fn ready_link(&self, server: &Arc<Server>, deadline: Time) -> Result<Arc<Link>, Fault> {
+    fn ready_link(
+        &self,
+        server: &Arc<Server>,
+        deadline: Time,
+        early: &EarlyCall<'_>,
+    ) -> Result<Arc<Link>, Fault> {
         if let Some(link) = server.link() {
             return Ok(link);
         }
         let settled = || match server.link() {
+            _ if early.is_cancelled() => {
+                Some(Err(Fault::new(FaultKind::Cancelled, "cancelled by the client")))
+            }
             Some(link) => Some(Ok(link)),
             None => (!server.status().is_coming() && server.status().state != "ready")
                 .then(|| Err(not_ready(server))),
         };
         self.board.wait(deadline, settled).unwrap_or_else(|| Err(not_ready(server)))
+    }
+}
+
+impl Router {
+    /// Ends the request `id` of a session, wherever it waits.
+    pub fn cancel(&self, session: u64, id: &str, reason: Option<&str>) {
+        self.cancel_early(|call| call.session == session && *call.id == *id);
+        for server in self.servers.all().iter() {
+            if server.link().is_some_and(|link| link.cancel(session, id, reason)) {
+                return;
+            }
+        }
+    }
+
+    /// Ends every call of a session that is over.
+    pub fn session_over(&self, session: u64) {
+        self.cancel_early(|call| call.session == session);
+        for server in self.servers.all().iter() {
+            if let Some(link) = server.link() {
+                link.session_over(session);
+            }
+        }
+    }
+
+    /// Before the links are looked at: a call that moves from here to its link meanwhile sees it there.
+    fn cancel_early(&self, concerned: impl Fn(&Awaiting) -> bool) {
+        self.early.cancel(concerned);
+        self.board.post();
     }
 }
 
@@ -184,19 +275,30 @@ pub fn unknown_server(servers: &Registry, name: &str) -> Fault {
 pub fn not_ready(server: &Server) -> Fault {
     let status = server.status();
     let why = status.reason.as_ref().or(status.last_error.as_ref().map(|happened| &happened.fault));
-    let mut message = format!("server `{}` is {}", server.name, status.state.replace('_', "-"));
-    let mut hint = format!("mcpvisor upstream restart {} tries again", server.name);
+    let name = &server.name;
+    let is = match status.state {
+        "backoff" => "is in backoff",
+        "auto_disabled" => "was given up after repeated failures",
+        "queued" | "connecting" => "is still starting",
+        other => &format!("is {other}"),
+    };
+    let mut message = format!("server `{name}` {is}");
     if status.state == "disabled" {
-        hint = format!("mcpvisor upstream enable {}", server.name);
-    } else if let Some(fault) = why {
+        return Fault::new(FaultKind::NotReady, message).hint(format!("mcpvisor upstream enable {name}"));
+    }
+    if let Some(fault) = why {
         message.push_str(&format!(": {}", fault.message));
-        if !fault.hint.is_empty() {
-            hint = fault.hint.clone();
-        }
     }
     if let Some(at) = &status.next_retry_at {
         message.push_str(&format!("; next try at {at}"));
     }
+    let again = format!("mcpvisor upstream restart {name} tries again");
+    let hint = match why.map(|fault| fault.hint.as_str()).filter(|hint| !hint.is_empty()) {
+        Some(hint) if status.state == "auto_disabled" => format!("{hint}; {again}"),
+        Some(hint) => hint.to_owned(),
+        None if status.is_coming() => format!("try again later, or see: mcpvisor upstream logs {name}"),
+        None => again,
+    };
     Fault::new(FaultKind::NotReady, message).hint(hint)
 }
 
@@ -259,15 +361,6 @@ impl Drop for OpenCall {
     fn drop(&mut self) {
         if !self.done {
             self.link.abandon(self.id);
-        }
-    }
-}
-
-/// Ends the request `id` of a session, wherever it waits.
-pub fn cancel(servers: &Registry, session: u64, id: &str, reason: Option<&str>) {
-    for server in servers.all().iter() {
-        if server.link().is_some_and(|link| link.cancel(session, id, reason)) {
-            return;
         }
     }
 }
