@@ -111,7 +111,14 @@ fn clear(server: &Server, child: &Child, traces: &Traces) {
     let leader = (traces.pid, traces.start);
     let known = |pid| spawn::is_ours(pid);
     let end = LifeEnd { leader, mark: &traces.mark, pipes: &traces.pipes, known: &known };
-    let cleared = clear::clear_life(&end);
+    // A life whose end cannot be seen is not over. Each round takes its time, so this loop does not spin.
+    let cleared = loop {
+        let cleared = clear::clear_life(&end);
+        if !cleared.blind {
+            break cleared;
+        }
+        log::error!("{}: cannot see what it left: out of files or memory; looking again", server.name);
+    };
     for process in &cleared.ended {
         if process.pid != child.pid {
             log::info!("{}: ended {} ({}), which it had left behind", server.name, process.comm, process.pid);
