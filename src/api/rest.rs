@@ -220,7 +220,8 @@ fn has_come(server: &Server, action: &str, before: &crate::server::status::Statu
     let done = match action {
         "disable" => now.state == "disabled",
         "enable" => now.is_settled() && now.state != "disabled",
-        _ => now.is_settled() && (now.life != before.life || now.state != before.state),
+        // Back in the same state is come about too, if it was left meanwhile.
+        _ => now.is_settled() && (now.life != before.life || now.since != before.since),
     };
     done.then_some(())
 }
