@@ -217,7 +217,9 @@ impl Rig {
             let states = status["servers"].as_array().into_iter().flatten();
             let ready = states.clone().count() > 0 && states.clone().all(|server| server["state"] == "ready");
             let pids = fs::read_to_string(self.pid_file()).unwrap_or_default();
-            let pids: Vec<u32> = pids.lines().filter_map(|pid| pid.parse().ok()).collect();
+            // ROLE PID START
+            let pid = |line: &str| line.split(' ').nth(1)?.parse().ok();
+            let pids: Vec<u32> = pids.lines().filter_map(pid).collect();
             if ready && pids.len() == PROCESSES {
                 let daemon = status["pid"].as_u64().unwrap() as u32;
                 let hold = |pid: &u32| procfs::process(*pid).and_then(|process| Hold::of_process(&process));
