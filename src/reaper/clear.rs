@@ -161,11 +161,7 @@ struct Clearing<'a> {
 }
 
 impl<'a> Clearing<'a> {
-    fn new(
-        look: &'a Look<'a>,
-        kill_many: &'a dyn Fn(),
-        reap: &'a dyn Fn(),
-    ) -> Clearing<'a> {
+    fn new(look: &'a Look<'a>, kill_many: &'a dyn Fn(), reap: &'a dyn Fn()) -> Clearing<'a> {
         Clearing { look, kill_many, reap, found: BTreeMap::new() }
     }
 

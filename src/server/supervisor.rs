@@ -232,8 +232,8 @@ impl Supervisor {
         });
         let error = begun.err()?;
         let message = format!("start a thread for {}: {error}", self.server.name);
-        let fault = Fault::new(FaultKind::HostResources, message)
-            .hint("the host is out of files, threads or memory");
+        let fault =
+            Fault::new(FaultKind::HostResources, message).hint("the host is out of files, threads or memory");
         Some((Event::SpawnFailed(life, fault.kind), fault))
     }
 

@@ -67,7 +67,8 @@ pub fn pipes(pid: u32) -> Vec<u64> {
 /// The same, with an error if we could not look: see [`procfs::look`].
 pub fn look_at_pipes(pid: u32) -> io::Result<Vec<u64>> {
     let entries = unless_exhausted(fs::read_dir(format!("/proc/{pid}/fd")).map(Some))?;
-    let targets = entries.into_iter().flatten().flatten().filter_map(|entry| fs::read_link(entry.path()).ok());
+    let targets =
+        entries.into_iter().flatten().flatten().filter_map(|entry| fs::read_link(entry.path()).ok());
     Ok(targets.filter_map(|target| pipe_inode(target.to_str()?)).collect())
 }
 

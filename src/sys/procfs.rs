@@ -39,7 +39,9 @@ pub fn all() -> Vec<Process> {
 pub fn look() -> io::Result<Vec<Process>> {
     let mut all = Vec::new();
     for entry in fs::read_dir("/proc")? {
-        let Some(pid) = entry?.file_name().to_str().and_then(|name| name.parse::<u32>().ok()) else { continue };
+        let Some(pid) = entry?.file_name().to_str().and_then(|name| name.parse::<u32>().ok()) else {
+            continue;
+        };
         all.extend(parse_stat(&unless_exhausted(fs::read(format!("/proc/{pid}/stat")))?));
     }
     all.sort_by_key(|process| process.pid);
