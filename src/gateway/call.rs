@@ -6,6 +6,7 @@ use super::catalogue::{Cache, Catalogue};
 use super::sessions::Mount;
 use crate::base::fault::{Fault, FaultKind};
 use crate::base::id::CallId;
+use crate::base::limits::CALL_TOTAL_MAX;
 use crate::base::text;
 use crate::base::time::Time;
 use crate::mcp::calls::NewCall;
@@ -96,6 +97,8 @@ pub struct OpenCall {
     id: CallId,
     slot: Slot,
     deadline: Time,
+    /// However often progress moves the deadline.
+    latest: Time,
     patience: Duration,
     server: Arc<Server>,
     done: bool,
@@ -123,29 +126,39 @@ impl Router {
             return Err(Fault::new(FaultKind::Unknown, "tools/call: params have no string `name`"));
         };
         let (server, own_name) = self.target(request.mount, &name)?;
-        let now = clock::now();
-        let deadline = now + server.call_patience;
-        let until = request.patience.map_or(deadline, |own| deadline.min(now + own));
+        let opened = clock::now();
+        let deadline = opened + server.call_patience;
+        let until = request.patience.map_or(deadline, |own| deadline.min(opened + own));
         let early = self.early.add(request);
-        let link = self.ready_link(&server, until, &early)?;
         let slot = Slot::default();
-        let token = call.progress_token.clone().map(|span| request.params[span].into());
+        let token: Option<Box<str>> = call.progress_token.clone().map(|span| request.params[span].into());
         let new = NewCall {
             session: request.session,
             request: Some(request.id.into()),
-            opened: clock::now(),
+            opened,
             deadline,
             patience: server.call_patience,
             wants_progress: token.is_some(),
         };
         let rename = own_name.map(|own| (span, envelope::quote(&own)));
-        let params = |id: CallId| Some(rewritten(request.params, &call, rename, id));
-        let id = link.call(new, Waiter::Caller { slot: slot.clone(), token }, "tools/call", params)?;
-        if early.is_cancelled() {
-            // The cancellation came just before the link knew the call; the slot hears of it like any other.
-            link.cancel(request.session, request.id, None);
+        let params = |id: CallId| Some(rewritten(request.params, &call, rename.as_ref(), id));
+        loop {
+            let link = self.ready_link(&server, until, &early)?;
+            let waiter = Waiter::Caller { slot: slot.clone(), token: token.clone() };
+            match link.call(new.clone(), waiter, "tools/call", params) {
+                Ok(id) => {
+                    if early.is_cancelled() {
+                        // The cancellation came just before the link knew the call; the slot hears of it like any other.
+                        link.cancel(request.session, request.id, None);
+                    }
+                    let (patience, latest) = (server.call_patience, opened + CALL_TOTAL_MAX);
+                    return Ok(OpenCall { link, id, slot, deadline, latest, patience, server, done: false });
+                }
+                // That life was being stopped while we turned to it, and nothing was sent: the next one is waited for.
+                Err(fault) if fault.kind == FaultKind::Stopped && !is_current(&server, &link) => (),
+                Err(fault) => return Err(fault),
+            }
         }
-        Ok(OpenCall { link, id, slot, deadline, patience: server.call_patience, server, done: false })
     }
 
     /// The server that `name` belongs to, and the tool's own name where that is another one.
@@ -247,14 +260,18 @@ impl Router {
     }
 }
 
+fn is_current(server: &Server, link: &Arc<Link>) -> bool {
+    server.link().is_some_and(|current| current.life == link.life)
+}
+
 /// The params with our progress token, and the tool's own name.
-fn rewritten(params: &str, call: &CallParams, rename: Option<(Range<usize>, String)>, id: CallId) -> String {
+fn rewritten(params: &str, call: &CallParams, rename: Option<&(Range<usize>, String)>, id: CallId) -> String {
     let token = id.0.to_string();
     let mut edits: Vec<(Range<usize>, &str)> = Vec::with_capacity(2);
     if let Some(span) = &call.progress_token {
         edits.push((span.clone(), &token));
     }
-    if let Some((span, name)) = &rename {
+    if let Some((span, name)) = rename {
         edits.push((span.clone(), name));
     }
     edits.sort_by_key(|(span, _)| span.start);
@@ -319,7 +336,7 @@ impl OpenCall {
                     return Heard::Answer(answer);
                 }
                 Some(Word::Progress(params)) => {
-                    self.deadline = clock::now() + self.patience;
+                    self.deadline = self.latest.min(clock::now() + self.patience);
                     return Heard::Progress(params);
                 }
                 Some(Word::PeerClosed) => return Heard::PeerClosed,

@@ -8,6 +8,7 @@ use crate::base::id::{Life, Slug};
 use crate::sys::{kin, procfs};
 use serde::{Deserialize, Serialize};
 use std::fmt;
+use std::io;
 
 /// The names, as `mcpvisor` scrubs them from what it inherits and sets them on what it starts.
 pub const INSTANCE: &str = "MCPVISOR_INSTANCE";
@@ -45,6 +46,11 @@ impl Mark {
     /// The mark of a process; `None` if it has none, or its environment may not be read.
     pub fn of(pid: u32) -> Option<Mark> {
         Mark::read(&kin::environ(pid))
+    }
+
+    /// The same, with an error if we could not look: see [`procfs::look`].
+    pub fn look(pid: u32) -> io::Result<Option<Mark>> {
+        Ok(Mark::read(&kin::look_at_environ(pid)?))
     }
 
     /// `None` without an instance and a session.

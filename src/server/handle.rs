@@ -130,12 +130,14 @@ impl Server {
         self.known.write().greeting = Some(Arc::new(greeting));
     }
 
-    pub(super) fn listed(&self, tools: Vec<Tool>) {
+    /// Whether it is another list than before.
+    pub(super) fn listed(&self, tools: Vec<Tool>) -> bool {
         let same = self.known.read().tools.as_ref().is_some_and(|known| **known == tools);
         if !same {
             self.known.write().tools = Some(Arc::new(tools));
             self.board.lists_changed();
         }
+        !same
     }
 
     pub(super) fn open(&self, link: Arc<Link>) {
