@@ -8,6 +8,7 @@ use crate::base::id::{Life, Slug};
 use crate::sys::{kin, procfs};
 use serde::{Deserialize, Serialize};
 use std::fmt;
+use std::sync::OnceLock;
 
 /// The names, as `mcpvisor` scrubs them from what it inherits and sets them on what it starts.
 pub const INSTANCE: &str = "MCPVISOR_INSTANCE";
@@ -89,9 +90,13 @@ pub struct Place {
 }
 
 impl Place {
-    /// Where we run. Without a boot id nothing compares as equal to anything, so nothing can be proven dead.
+    /// Where we run, which never changes. Without a boot id nothing compares as equal to anything, so nothing can be
+    /// proven dead.
     pub fn here() -> Place {
-        Place { boot: procfs::boot_id().unwrap_or_default(), pid_namespace: kin::pid_namespace() }
+        static HERE: OnceLock<Place> = OnceLock::new();
+        let look =
+            || Place { boot: procfs::boot_id().unwrap_or_default(), pid_namespace: kin::pid_namespace() };
+        HERE.get_or_init(look).clone()
     }
 }
 

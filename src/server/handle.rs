@@ -131,9 +131,10 @@ impl Server {
     }
 
     pub(super) fn listed(&self, tools: Vec<Tool>) {
-        let same = self.known.read().tools.as_ref().is_some_and(|known| **known == tools);
-        if !same {
-            self.known.write().tools = Some(Arc::new(tools));
+        let mut known = self.known.write();
+        if known.tools.as_ref().is_none_or(|known| **known != tools) {
+            known.tools = Some(Arc::new(tools));
+            // Under the lock: whoever sees the new list sees that the lists have changed, too.
             self.board.lists_changed();
         }
     }

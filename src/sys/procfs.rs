@@ -1,7 +1,7 @@
 //! What /proc says of processes. Nothing here is cached: a pid is only as good as its start time.
 
 use std::fs;
-use std::io;
+use std::io::{self, Read};
 
 /// One process, as `/proc/PID/stat` showed it at one moment.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -26,7 +26,10 @@ impl Process {
 
 /// `None` if there is no such process (any more).
 pub fn process(pid: u32) -> Option<Process> {
-    parse_stat(&fs::read_to_string(format!("/proc/{pid}/stat")).ok()?)
+    // One read: 52 numbers and a name fit, and std would begin with 32 bytes, because the file claims to be empty.
+    let mut buffer = [0; 1024];
+    let count = fs::File::open(format!("/proc/{pid}/stat")).ok()?.read(&mut buffer).ok()?;
+    parse_stat(&String::from_utf8_lossy(&buffer[..count]))
 }
 
 /// Every process that we can see, in order of pid.
