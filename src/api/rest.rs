@@ -2,16 +2,20 @@
 
 use super::status::{self, About};
 use crate::base::fault::{Fault, FaultKind};
+use crate::base::id::ServerName;
 use crate::gateway::call::{self, Heard, Request as CallRequest, Router};
 use crate::gateway::front::fault_error;
 use crate::gateway::http::{Exchange, Request};
 use crate::gateway::sessions::Mount;
 use crate::mcp::envelope;
+use crate::mcp::tools::call_params;
 use crate::server::handle::{Report, Server};
 use crate::server::machine::Event;
 use crate::server::slot::Answer;
+use crate::server::status::Status;
 use crate::sys::clock;
 use serde_json::{Value, json};
+use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -19,6 +23,9 @@ const JSON: (&str, &str) = ("Content-Type", "application/json");
 
 /// The longest that `?wait=` holds a connection.
 const WAIT_MAX: Duration = Duration::from_secs(600);
+
+/// How long an answer waits for the supervisor to take up what it was told.
+const MOMENT: Duration = Duration::from_millis(200);
 
 /// Lines of a server's log that one request may ask for.
 const LOG_LINES_MAX: usize = 10_000;
@@ -28,6 +35,8 @@ pub struct Api {
     pub router: Arc<Router>,
     /// Where the servers' log files are.
     pub logs: std::path::PathBuf,
+    /// Entries of the config that cannot run as they are written, however often they are started.
+    pub unusable: BTreeSet<ServerName>,
 }
 
 impl Api {
@@ -60,35 +69,38 @@ impl Api {
     fn version_1(&self, rest: &str, request: &Request, exchange: &mut Exchange) {
         let parts: Vec<String> = rest.split('/').map(percent_decoded).collect();
         let parts: Vec<&str> = parts.iter().map(String::as_str).collect();
-        match (request.method.as_str(), &parts[..]) {
-            ("GET", ["status"]) => {
+        let allowed = match &parts[..] {
+            ["status" | "tools"] | ["servers", _] | ["servers", _, "logs"] => "GET",
+            ["tools", "call"] | ["servers", _, "restart" | "enable" | "disable"] => "POST",
+            _ => {
+                let fault = Fault::new(FaultKind::Unknown, format!("no such resource: {}", request.path));
+                return fail(exchange, 404, &fault.hint("GET /api/v1/status shows everything"));
+            }
+        };
+        if request.method != allowed {
+            let message = format!("{} is not allowed on {}", request.method, request.path);
+            let body = json!({"error": Fault::new(FaultKind::Unknown, message).hint(allowed)}).to_string();
+            return exchange.respond(405, &[JSON, ("Allow", allowed)], body.as_bytes());
+        }
+        match &parts[..] {
+            ["status"] => {
                 let seq = self.router.board.seq();
                 let body = status::picture(&self.about, &self.router.servers, seq);
                 exchange.respond(200, &[JSON], body.as_bytes());
             }
-            ("GET", ["tools"]) => self.tools(request, exchange),
-            ("POST", ["tools", "call"]) => self.call(request, exchange),
-            ("GET", ["servers", name]) => self.with(name, exchange, |server, exchange| {
+            ["tools"] => self.tools(request, exchange),
+            ["tools", _] => self.call(request, exchange),
+            ["servers", name] => self.with(name, exchange, |server, exchange| {
                 send(exchange, 200, &json!(status::row(server)));
             }),
-            ("GET", ["servers", name, "logs"]) => {
+            ["servers", name, "logs"] => {
                 self.with(name, exchange, |server, exchange| self.log_lines(server, request, exchange));
             }
-            ("POST", ["servers", name, action @ ("restart" | "enable" | "disable")]) => {
+            ["servers", name, action] => {
                 self.with(name, exchange, |server, exchange| self.act(server, action, request, exchange));
             }
-            (_, ["status" | "tools"] | ["tools", "call"] | ["servers", ..]) => {
-                fail(
-                    exchange,
-                    405,
-                    &Fault::new(FaultKind::Unknown, format!("{} is not allowed here", request.method)),
-                );
-            }
-            _ => fail(
-                exchange,
-                404,
-                &Fault::new(FaultKind::Unknown, format!("no such resource: {}", request.path)),
-            ),
+            // Every other path was answered above.
+            _ => (),
         }
     }
 
@@ -99,37 +111,28 @@ impl Api {
         }
     }
 
+    /// Answers 202 with the life that the server has by then; 409 if the state forbids it and only a person can
+    /// change that.
     fn act(&self, server: &Arc<Server>, action: &str, request: &Request, exchange: &mut Exchange) {
+        let Ok(wait) = span_parameter(request, "wait", exchange) else { return };
         let before = server.status();
-        let event = match action {
-            "enable" => Event::Want(true),
-            "disable" => Event::Want(false),
-            _ if before.state == "disabled" => {
-                let fault = Fault::new(FaultKind::NotReady, format!("{} is disabled", server.name));
-                return fail(exchange, 409, &fault.hint(format!("mcpvisor upstream enable {}", server.name)));
-            }
-            _ => Event::Restart,
-        };
-        let wait = match parameter(request, "wait").map(|text| span(&text)) {
-            None => None,
-            Some(Some(wait)) => Some(wait.min(WAIT_MAX)),
-            Some(None) => {
-                let fault = Fault::new(FaultKind::BadConfig, "`wait` is no duration").hint("30s, 500ms");
-                return fail(exchange, 400, &fault);
-            }
-        };
-        log::info!("{}: {action} was asked for", server.name);
-        let deadline = clock::now() + wait.unwrap_or_default();
-        server.tell(Report::Event(event, None));
-        if let Some(wait) = wait {
-            // Out of patience, the state as it is then is the answer.
-            let _ = self.router.board.wait(clock::now() + wait, || has_come(server, action, &before));
-        } else {
-            // The supervisor answers within a moment; its life number is worth that moment.
-            let _ = self.router.board.wait(deadline + Duration::from_millis(200), || {
-                (*server.status() != *before || before.state == "parked").then_some(())
-            });
+        let cannot = before.state == "parked" && self.unusable.contains(&server.name);
+        if (action == "restart" && before.state == "disabled") || (action != "disable" && cannot) {
+            return fail(exchange, 409, &call::not_ready(server));
         }
+        log::info!("{}: {action} was asked for", server.name);
+        for event in events(action, before.state) {
+            server.tell(Report::Event(event, None));
+        }
+        // Without a wait: the supervisor answers within a moment, and the new state is worth that moment.
+        let board = &self.router.board;
+        let _ = match wait {
+            // Out of patience, the state as it is then is the answer.
+            Some(wait) => board.wait(clock::now() + wait.min(WAIT_MAX), || has_come(server, action, &before)),
+            None => board.wait(clock::now() + MOMENT, || {
+                (is_so(action, before.state) || has_moved(&server.status(), &before)).then_some(())
+            }),
+        };
         let now = server.status();
         send(
             exchange,
@@ -162,24 +165,20 @@ impl Api {
 
     /// Body: `{"name":"server__tool","arguments":{…}}`; the answer is the MCP result as it came.
     fn call(&self, request: &Request, exchange: &mut Exchange) {
-        let Ok(params) = std::str::from_utf8(&request.body)
-            .map_err(|_| ())
-            .and_then(|text| crate::mcp::scan::object(text, |_| ()).map(|()| text).map_err(|_| ()))
-        else {
-            let fault = Fault::new(FaultKind::BadConfig, "the body is not a JSON object");
+        let text = std::str::from_utf8(&request.body).ok();
+        let Some(params) = text.filter(|text| call_params(text).name.is_some()) else {
+            let fault = Fault::new(FaultKind::BadConfig, "the body is not a JSON object with a \"name\"");
             return fail(exchange, 400, &fault.hint("{\"name\":\"server__tool\",\"arguments\":{}}"));
         };
-        let call = CallRequest { mount: &Mount::All, session: 0, id: "0", params };
-        let patience = parameter(request, "timeout").and_then(|text| span(&text));
+        let Ok(patience) = span_parameter(request, "timeout", exchange) else { return };
+        let deadline = patience.map(|patience| clock::now() + patience);
+        let call = CallRequest { mount: &Mount::All, session: 0, id: "0", params, patience };
         let mut open = match self.router.open(&call) {
             Ok(open) => open,
-            Err(fault) => {
-                return fail(exchange, if fault.kind == FaultKind::Unknown { 404 } else { 502 }, &fault);
-            }
+            Err(fault) => return fail(exchange, status_of(&fault), &fault),
         };
         let slot = open.slot().clone();
         let watch = exchange.watch_close(Box::new(move || slot.peer_closed()));
-        let deadline = patience.map(|patience| clock::now() + patience);
         let answer = loop {
             let left = deadline.map(|deadline| deadline.since(clock::now()));
             match open.wait(left) {
@@ -187,10 +186,8 @@ impl Api {
                 Heard::PeerClosed => return open.leave(),
                 Heard::Quiet if left.is_some_and(|left| left.is_zero()) => {
                     open.give_up();
-                    break Answer::Fault(Fault::new(
-                        FaultKind::CallTimeout,
-                        "no answer within the time given",
-                    ));
+                    let fault = Fault::new(FaultKind::CallTimeout, "no answer within the time given");
+                    break Answer::Fault(fault);
                 }
                 Heard::Progress(_) | Heard::Quiet => (),
             }
@@ -202,25 +199,55 @@ impl Api {
                 let body = format!("{{\"error\":{raw}}}");
                 exchange.respond(502, &[JSON], body.as_bytes());
             }
-            Answer::Fault(fault) => fail(exchange, 502, &fault),
+            Answer::Fault(fault) => fail(exchange, status_of(&fault), &fault),
         }
     }
 
     fn log_lines(&self, server: &Arc<Server>, request: &Request, exchange: &mut Exchange) {
-        let wanted = parameter(request, "lines").and_then(|text| text.parse().ok()).unwrap_or(100usize);
+        let Some(wanted) = parameter(request, "lines").map_or(Some(100), |text| text.parse::<usize>().ok())
+        else {
+            let fault = Fault::new(FaultKind::BadConfig, "`lines` is no number");
+            return fail(exchange, 400, &fault.hint("lines=100"));
+        };
         let path = self.logs.join(format!("server-{}.log", server.slug));
         let lines = crate::sys::logfile::tail(&path, wanted.min(LOG_LINES_MAX));
         send(exchange, 200, &json!({"lines": lines}));
     }
 }
 
+/// What a server in `state` is told. One that was given up is wanted all along: enabling it means to try again.
+fn events(action: &str, state: &str) -> Vec<Event> {
+    match action {
+        "disable" => vec![Event::Want(false)],
+        "enable" if matches!(state, "parked" | "auto_disabled") => vec![Event::Want(true), Event::Restart],
+        "enable" => vec![Event::Want(true)],
+        _ => vec![Event::Restart],
+    }
+}
+
+/// Whether nothing will change, because it is as it was asked for.
+fn is_so(action: &str, state: &str) -> bool {
+    match action {
+        "disable" => state == "disabled",
+        "enable" => !matches!(state, "disabled" | "parked" | "auto_disabled"),
+        _ => false,
+    }
+}
+
+fn has_moved(now: &Status, before: &Status) -> bool {
+    (&now.since, now.state, now.life, now.failures)
+        != (&before.since, before.state, before.life, before.failures)
+}
+
 /// Whether what was asked for has come about, or cannot any more.
-fn has_come(server: &Server, action: &str, before: &crate::server::status::Status) -> Option<()> {
+fn has_come(server: &Server, action: &str, before: &Status) -> Option<()> {
     let now = server.status();
+    let moved = has_moved(&now, before);
     let done = match action {
         "disable" => now.state == "disabled",
-        "enable" => now.is_settled() && now.state != "disabled",
-        _ => now.is_settled() && (now.life != before.life || now.state != before.state),
+        "enable" => now.is_settled() && (moved || is_so(action, before.state)),
+        // Another life, or none at all: a life that just goes on is the one that is to end.
+        _ => now.is_settled() && moved && (now.life.is_none() || now.life != before.life),
     };
     done.then_some(())
 }
@@ -259,6 +286,25 @@ pub fn percent_decoded(text: &str) -> String {
         }
     }
     String::from_utf8_lossy(&out).into_owned()
+}
+
+/// A parameter that is a span of time; `Err` if it is none, which is answered.
+fn span_parameter(request: &Request, name: &str, exchange: &mut Exchange) -> Result<Option<Duration>, ()> {
+    let Some(text) = parameter(request, name) else { return Ok(None) };
+    span(&text).map(Some).ok_or_else(|| {
+        let fault = Fault::new(FaultKind::BadConfig, format!("`{name}` is no span of time"));
+        fail(exchange, 400, &fault.hint("30s, 500ms, or a number of seconds"));
+    })
+}
+
+/// The status for a call that its server did not answer.
+fn status_of(fault: &Fault) -> u16 {
+    match fault.kind {
+        FaultKind::Unknown => 404,
+        FaultKind::NotReady | FaultKind::Busy => 503,
+        FaultKind::CallTimeout => 504,
+        _ => 502,
+    }
 }
 
 /// `30s`, `500ms`, or a number of seconds.

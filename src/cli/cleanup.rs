@@ -14,7 +14,7 @@ pub fn run(given: &Given, out: &mut Out) -> Outcome {
         |fault: crate::base::fault::Fault| Failure::new(Exit::Failed, fault.message).hint(fault.hint);
     let data_dir = data_dir(given);
     let dir = setup::state_dir(&of(&given.options), data_dir.as_deref()).map_err(failed)?;
-    let cleanup = Cleanup::open(&dir).map_err(|error| {
+    let cleanup = Cleanup::open(&dir, given.all).map_err(|error| {
         let exit =
             Exit::ALL.into_iter().find(|exit| exit.code() == error.exit_code()).unwrap_or(Exit::Failed);
         let fault = error.fault();

@@ -287,6 +287,10 @@ pub const COMMANDS: &[Command] = &[
                 given.force = true;
                 Ok(())
             }),
+            flag("all", "Also end what other dead instances left on this host", |given, _| {
+                given.all = true;
+                Ok(())
+            }),
             flag("dry-run", "Only say what would be ended", |given, _| {
                 given.dry_run = true;
                 Ok(())
@@ -301,8 +305,9 @@ pub const COMMANDS: &[Command] = &[
             }),
         ],
         summary: "End what a dead daemon left behind",
-        about: "Finds processes that carry our mark and whose daemon is provably gone, and ends them. Never by \
-                name or pattern; what cannot be proven dead is kept. Exit code 3 if there was nothing to end.",
+        about: "Finds what an earlier run of this state directory left, by mark, pid and start time, and ends it; \
+                with --all also what other instances left whose daemon is provably gone. Never by name or pattern; \
+                what cannot be proven dead is kept. Exit code 3 if there was nothing to end.",
         examples: &["mcpvisor cleanup --dry-run --verbose", "mcpvisor cleanup --force"],
         run: Run::Given(cleanup::run),
     },

@@ -24,7 +24,7 @@ pub fn run(given: &Given, out: &mut Out) -> Outcome {
     let text = setup::read_file(&path).map_err(bad)?;
     let shown = path.display().to_string();
     let (config, findings) = config::parse(&text, &shown);
-    out.text(&config::report(&shown, &text, &config, &findings));
+    out.text(&config::report(&text, &shown, &config, &findings));
     let wrong = !config.usable || findings.iter().any(|finding| finding.severity == Severity::Error);
     Ok(if wrong { Exit::Config } else { Exit::Ok })
 }

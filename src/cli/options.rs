@@ -2,7 +2,8 @@
 //!
 //! Only values and how one text becomes one value; which options exist is told by the table in `command`.
 
-use super::exit::{Exit, Failure};
+use super::exit::Failure;
+use crate::daemon::setup;
 use std::ffi::OsString;
 use std::path::PathBuf;
 use std::time::Duration;
@@ -25,6 +26,7 @@ pub struct Given {
     pub words: Vec<OsString>,
     pub json: bool,
     pub force: bool,
+    pub all: bool,
     pub dry_run: bool,
     pub verbose: bool,
     pub lines: Option<u32>,
@@ -71,33 +73,14 @@ pub fn level(value: OsString) -> Result<log::LevelFilter, String> {
     text.parse().map_err(|_| format!("`{text}` is no level (off, error, warn, info, debug or trace)"))
 }
 
-/// Where the daemon of these options keeps its state, and so its control socket.
-///
-/// Order: `--state-dir` or `MCPVISOR_STATE_DIR` (both are in `options`), `$STATE_DIRECTORY` (systemd),
-/// `/var/lib/mcpvisor` for root, `$XDG_STATE_HOME/mcpvisor`, `~/.local/state/mcpvisor`.
+/// Where the daemon of these options keeps its state, and so its control socket: what `serve` would take, `data_dir`
+/// of the config included. A config that cannot be read has none.
 pub fn state_dir(options: &Options) -> Result<PathBuf, Failure> {
-    if let Some(dir) = &options.state_dir {
-        return Ok(dir.clone());
+    let options = super::serve::of(options);
+    if let Ok(setup) = setup::read(&options) {
+        return Ok(setup.state_dir);
     }
-    let var = |name: &str| std::env::var_os(name).filter(|value| !value.is_empty()).map(PathBuf::from);
-    // systemd lists several directories with colons; ours is the first.
-    let from_systemd = var("STATE_DIRECTORY").and_then(|list| std::env::split_paths(&list).next());
-    let of_user = || {
-        if is_root() {
-            return Some(PathBuf::from("/var/lib/mcpvisor"));
-        }
-        let base = var("XDG_STATE_HOME").or_else(|| var("HOME").map(|home| home.join(".local/state")))?;
-        Some(base.join("mcpvisor"))
-    };
-    from_systemd.or_else(of_user).ok_or_else(|| {
-        Failure::new(Exit::Failed, "find the state directory: neither HOME nor XDG_STATE_HOME is set")
-            .hint("give --state-dir DIR")
-    })
-}
-
-fn is_root() -> bool {
-    use std::os::unix::fs::MetadataExt;
-    std::fs::metadata("/proc/self").is_ok_and(|own| own.uid() == 0)
+    setup::state_dir(&options, None).map_err(Failure::from)
 }
 
 #[cfg(test)]

@@ -5,7 +5,7 @@ use super::options::{Given, Options};
 use super::output::{self, Out};
 use super::progress::{Progress, Row};
 use crate::base::fault::Fault;
-use crate::base::finding::Finding;
+use crate::base::finding::{Finding, Severity};
 use crate::base::limits::MAIN_LOG_BYTES_MAX;
 use crate::daemon::logging;
 use crate::daemon::main_loop::Ended;
@@ -37,7 +37,9 @@ pub fn run(given: &Given, _: &mut Out) -> Outcome {
     spawn::seal_inherited_fds();
     spawn::raise_nofile();
     logging::start(setup.config.log_level, &setup.state_dir.join("logs"), MAIN_LOG_BYTES_MAX);
-    for finding in &setup.findings {
+    // What parks a server is logged when it is parked.
+    let parks = |finding: &&Finding| finding.severity == Severity::Error && finding.server.is_some();
+    for finding in setup.findings.iter().filter(|finding| !parks(finding)) {
         log::warn!("{finding}");
     }
     match serve::run(&setup, Some(link), |started| show_start(&setup, started)) {

@@ -50,10 +50,15 @@ impl Write for Tee {
         if self.terminal && LINE_IS_HELD.load(Ordering::Relaxed) {
             out.extend_from_slice(b"\r\x1b[K");
         }
-        if !self.journal {
-            out.extend_from_slice(clock::wall().rfc3339().as_bytes());
-            out.push(b' ');
-        }
+        let now = clock::wall().rfc3339();
+        let time = match (self.journal, self.terminal) {
+            (true, _) => "",
+            // The day is known to whoever watches, and 80 columns are few.
+            (false, true) => &now["2026-11-20T".len().."2026-11-20T10:18:27".len()],
+            (false, false) => &now,
+        };
+        out.extend_from_slice(time.as_bytes());
+        out.extend_from_slice(if time.is_empty() { b"" } else { b" " });
         out.extend_from_slice(line);
         // A stderr that is closed takes no log; the file does.
         let _ = io::stderr().write_all(&out);

@@ -38,6 +38,9 @@ const STRANGERS_AFTER: Duration = Duration::from_secs(1);
 /// Patience once the guardian is dead: for calls, and from SIGTERM to SIGKILL.
 const SHORT_DRAIN: Duration = Duration::from_millis(300);
 
+/// How long the answers to calls that a stopped server left may take to be written.
+const ANSWERS_OUT: Duration = Duration::from_millis(500);
+
 /// How the daemon ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Ended {
@@ -153,14 +156,13 @@ impl MainLoop {
         let drain = if short { SHORT_DRAIN } else { running.budget.drain };
         log::info!("shutting down: calls in flight have {} to end", text::span(drain));
         let (http, (alive, drained)) = (running.http.clone(), bounded::<Infallible>(0));
-        let begun_drain = thread::spawn("drain", move || {
-            let _alive = alive;
-            http.drain(drain);
-        });
+        let cut_after = drain + running.budget.stop + ANSWERS_OUT;
         // Without a thread to drain in, the servers are stopped at once; their calls are answered by that.
-        if begun_drain.is_ok() {
-            self.until_closed(&drained, begun + drain + Duration::from_secs(1), inbox, running);
-        }
+        let _ = thread::spawn("drain", move || {
+            let _alive = alive;
+            http.drain(cut_after);
+        });
+        self.until_closed(&drained, begun + drain, inbox, running);
         let servers = running.servers.all();
         let lively = servers.iter().filter(|server| server.status().life.is_some());
         let stopped: Vec<&str> = lively.map(|server| server.name.as_str()).collect();
@@ -171,6 +173,8 @@ impl MainLoop {
         while !over && clock::now() < deadline {
             over = self.until_closed(&running.supervisors, deadline, inbox, running);
         }
+        // What was still in flight has been answered by the stop, and that answer is on its way out.
+        self.until_closed(&drained, clock::now() + ANSWERS_OUT, inbox, running);
         let took = text::span(clock::now().since(begun));
         match (over, stopped.is_empty()) {
             (true, true) => log::info!("nothing was running; shut down in {took}"),

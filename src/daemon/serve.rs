@@ -10,11 +10,12 @@ use crate::base::limits::SERVER_LOG_BYTES_MAX;
 use crate::config::{Config, ServerConfig};
 use crate::gateway::access::Access;
 use crate::gateway::call::Router;
-use crate::gateway::catalogue::Cache;
+use crate::gateway::catalogue::{Announced, Cache};
 use crate::gateway::front::{self, Front};
 use crate::gateway::http::{Exchange, Handler, HttpServer, Listener, Peer, Request, Settings};
 use crate::gateway::hub::Hub;
 use crate::gateway::sessions::{Mount, Sessions};
+use crate::reaper::clear::{Everything, clear_everything};
 use crate::reaper::instance::Instance;
 use crate::reaper::keeper::Keeper;
 use crate::reaper::ledger::Ledger;
@@ -23,8 +24,9 @@ use crate::reaper::sweep::Survey;
 use crate::server::board::Board;
 use crate::server::registry::Registry;
 use crate::server::supervisor::{self, Charge};
+use crate::sys::cgroup::Cgroup;
 use crate::sys::logfile::LogFile;
-use crate::sys::{clock, thread};
+use crate::sys::{clock, kin, thread};
 use crossbeam_channel::{Receiver, Sender, bounded, unbounded};
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use signal_hook::consts::{SIGCHLD, SIGHUP, SIGINT, SIGTERM};
@@ -144,10 +146,28 @@ pub fn run(setup: &Setup, mut guardian: Option<Link>, started: impl FnOnce(&Star
     let ended = main_loop.run(&inbox, &running);
     ctl.drain(Duration::from_millis(200));
     parts.front.hub.shutdown(Duration::from_millis(200));
+    end_what_servers_lost(&keeper, cgroup.as_deref());
     if ended == Ended::InOrder {
         keeper.tell(Line::Goodbye);
     }
     Ok(ended)
+}
+
+/// The last act: descendants that no life could be told to own (no mark, no pipe, no group of ours). Nobody waits for
+/// children any more, so all that have ended are reaped here.
+fn end_what_servers_lost(keeper: &Keeper, cgroup: Option<&Path>) {
+    let (marker, cgroup) = (keeper.marker(), cgroup.map(Cgroup::at));
+    let everything = Everything {
+        since: marker.owner.start,
+        spared_session: None,
+        cgroup: cgroup.as_ref(),
+        session: &marker.session,
+        leaders: &[],
+        reap: &|| while kin::reap_any().is_some() {},
+    };
+    for process in clear_everything(&everything, false).ended {
+        log::info!("ended {} ({}), which some server had left behind", process.comm, process.pid);
+    }
 }
 
 fn start_failed(error: std::io::Error) -> (Fault, u8) {
@@ -244,10 +264,14 @@ impl Parts {
             router: router.clone(),
             sessions: Arc::new(Sessions::default()),
             hub: Hub::start()?,
+            announced: Announced::default(),
             list_wait: config.list_wait,
         });
         let logs: PathBuf = dir.join("logs");
-        Ok(Parts { api: Arc::new(Api { about, router: router.clone(), logs }), router, front })
+        let broken = config.servers.iter().filter(|entry| entry.problem.is_some());
+        let unusable = broken.map(|entry| entry.name.clone()).collect();
+        let api = Arc::new(Api { about, router: router.clone(), logs, unusable });
+        Ok(Parts { api, router, front })
     }
 
     /// Every request of both listeners; `access` guards what comes over TCP.

@@ -53,8 +53,10 @@ impl Access {
             }
         }
         let Some(token) = &self.token else { return Ok(()) };
-        let bearer =
-            authorization.and_then(|value| value.strip_prefix("Bearer ").or(value.strip_prefix("bearer ")));
+        let bearer = authorization.and_then(|value| {
+            let (scheme, token) = value.split_once(' ')?;
+            scheme.eq_ignore_ascii_case("bearer").then_some(token)
+        });
         match bearer.or(api_key) {
             Some(given) if same(given.trim().as_bytes(), token.as_bytes()) => Ok(()),
             given => {

@@ -36,6 +36,8 @@ pub struct Request<'a> {
     /// The request's id, raw.
     pub id: &'a str,
     pub params: &'a str,
+    /// The caller's own patience, if it is less than the server's.
+    pub patience: Option<Duration>,
 }
 
 /// A call that was sent and waits. Dropping it gives the call up without telling the server.
@@ -71,8 +73,10 @@ impl Router {
             return Err(Fault::new(FaultKind::Unknown, "tools/call: params have no string `name`"));
         };
         let (server, own_name) = self.target(request.mount, &name)?;
-        let deadline = clock::now() + server.call_patience;
-        let link = self.ready_link(&server, deadline)?;
+        let now = clock::now();
+        let deadline = now + server.call_patience;
+        let until = request.patience.map_or(deadline, |own| deadline.min(now + own));
+        let link = self.ready_link(&server, until)?;
         let slot = Slot::default();
         let token = call.progress_token.clone().map(|span| request.params[span].into());
         let new = NewCall {
@@ -122,10 +126,11 @@ impl Router {
 
     fn unknown_tool(&self, catalogue: &Catalogue, name: &str) -> Fault {
         let shown = text::shorten(name, 80);
-        // A tool of a server that is down is not unknown: say why the server is down.
+        // A tool of a server that is down, or never was up, is not unknown: say why the server is down.
         let down = self.servers.all().iter().find_map(|server| {
             let of_it = name.strip_prefix(server.slug.as_str()).is_some_and(|rest| rest.starts_with("__"));
-            (of_it && !server.is_offered()).then(|| not_ready(server))
+            let listed = server.is_offered() && server.known().tools.is_some();
+            (of_it && !listed).then(|| not_ready(server))
         });
         if let Some(fault) = down {
             return fault;

@@ -3,7 +3,7 @@
 //! A name is looked up in a map, never taken apart. Two tools that would get the same name both stay callable: the
 //! later one gets a short hash.
 
-use crate::base::id::fnv1a;
+use crate::base::id::{ServerName, fnv1a};
 use crate::base::limits::TOOL_NAME_CHARS_MAX;
 use crate::mcp::envelope;
 use crate::mcp::tools::Tool;
@@ -130,6 +130,35 @@ impl Cache {
         let catalogue = Arc::new(Catalogue::of(&servers.all()));
         *cached = Some((lists, catalogue.clone()));
         catalogue
+    }
+}
+
+/// What was listed when it was last announced, so that only those hear of a change whom it concerns.
+#[derive(Debug, Default)]
+pub struct Announced(Mutex<BTreeMap<ServerName, Arc<Vec<Tool>>>>);
+
+impl Announced {
+    /// The servers whose list is another one than at the last call.
+    pub fn renew(&self, servers: &[Arc<Server>]) -> Vec<ServerName> {
+        let mut announced = self.0.lock();
+        let mut changed = Vec::new();
+        for server in servers {
+            let now = server.known().tools.filter(|_| server.is_offered());
+            let same = match (announced.get(&server.name), &now) {
+                (Some(before), Some(now)) => Arc::ptr_eq(before, now),
+                (None, None) => true,
+                (Some(_), None) | (None, Some(_)) => false,
+            };
+            if same {
+                continue;
+            }
+            changed.push(server.name.clone());
+            match now {
+                Some(tools) => announced.insert(server.name.clone(), tools),
+                None => announced.remove(&server.name),
+            };
+        }
+        changed
     }
 }
 

@@ -1,7 +1,7 @@
 //! Streamable HTTP, MCP 2024-11-05 to 2025-11-25: what a POST, GET or DELETE on a mount means.
 
 use super::call::{self, Heard, OpenCall, Request as CallRequest, Router};
-use super::catalogue;
+use super::catalogue::{self, Announced};
 use super::http::{Exchange, Request};
 use super::hub::Hub;
 use super::sessions::{Mount, Session, Sessions};
@@ -27,6 +27,8 @@ pub struct Front {
     pub router: Arc<Router>,
     pub sessions: Arc<Sessions>,
     pub hub: Hub,
+    /// The lists that the listening sessions know of.
+    pub announced: Announced,
     /// How long a list waits for servers in their first start.
     pub list_wait: Duration,
 }
@@ -34,11 +36,14 @@ pub struct Front {
 impl Front {
     /// One request on a mount.
     pub fn serve(self: &Arc<Self>, mount: &Mount, request: &Request, exchange: &mut Exchange) {
-        if let Mount::One(name) = mount
-            && self.router.servers.find(name).is_none()
-        {
-            return refuse(exchange, 404, &call::unknown_server(&self.router.servers, name));
-        }
+        // A server has two names in URLs, and a session is good for both.
+        let mount = &match mount {
+            Mount::All => Mount::All,
+            Mount::One(name) => match self.router.servers.find(name) {
+                Some(server) => Mount::One(server.name.as_str().to_owned()),
+                None => return refuse(exchange, 404, &call::unknown_server(&self.router.servers, name)),
+            },
+        };
         if let Some(version) = request.headers.get("mcp-protocol-version")
             && !handshake::VERSIONS.contains(&version)
         {
@@ -56,16 +61,9 @@ impl Front {
     }
 
     fn post(&self, mount: &Mount, request: &Request, exchange: &mut Exchange) {
-        if !request
-            .headers
-            .get("content-type")
-            .is_some_and(|value| value.trim_start().starts_with("application/json"))
-        {
-            return refuse(
-                exchange,
-                415,
-                &Fault::new(FaultKind::Unknown, "Content-Type must be application/json"),
-            );
+        if !is_json(request) {
+            let fault = Fault::new(FaultKind::Unknown, "Content-Type must be application/json");
+            return refuse(exchange, 415, &fault);
         }
         let accept = Accept::of(request);
         if !accept.json && !accept.events {
@@ -74,7 +72,7 @@ impl Front {
         }
         let message = match envelope::parse(&request.body) {
             Ok(message) => message,
-            Err(invalid) => return not_a_message(exchange, &invalid),
+            Err(invalid) => return not_a_message(exchange, &request.body, &invalid),
         };
         if let Message::Request { id, method, params } = &message
             && method == "initialize"
@@ -84,6 +82,7 @@ impl Front {
         let Some(session) = self.session(mount, request, exchange) else { return };
         match message {
             Message::Request { id, method, params } => {
+                let _in_use = InUse::of(&self.sessions, request);
                 self.request(mount, &session, id, &method, params.unwrap_or("{}"), accept, exchange);
             }
             Message::Notification { method, params } => {
@@ -120,11 +119,10 @@ impl Front {
                 &Fault::new(FaultKind::Internal, "no random numbers from the kernel"),
             );
         };
-        let Some(opened) = self.sessions.open(session.clone(), mount.clone(), version, clock::now()) else {
+        if self.sessions.open(session.clone(), mount.clone(), version, clock::now()).is_none() {
             let fault = Fault::new(FaultKind::Busy, "too many sessions are open").hint("try again later");
             return refuse(exchange, 503, &fault);
-        };
-        self.end_calls_of(&opened.forgotten);
+        }
         let result = self.initialize_result(mount, version);
         let body = envelope::response(id, Outcome::Result(&result));
         answer(exchange, accept, &[(SESSION_HEADER, &session.0)], &body);
@@ -200,7 +198,7 @@ impl Front {
                 let Some(server) = self.router.servers.find(name) else {
                     return Err(fault_error(&call::unknown_server(&self.router.servers, name)));
                 };
-                match server.known().tools {
+                match server.known().tools.filter(|_| server.is_offered()) {
                     Some(tools) => Ok(catalogue::own_page(&tools, offset)),
                     None => Err(fault_error(&call::not_ready(&server))),
                 }
@@ -208,7 +206,7 @@ impl Front {
         }
     }
 
-    /// A list waits a little for servers that have never listed anything and are on their way.
+    /// A list waits a little for servers in their first start; one that has failed before delays nobody.
     fn wait_for_first_lists(&self, mount: &Mount) {
         let concerned = |server: &Arc<Server>| match mount {
             Mount::All => true,
@@ -216,7 +214,8 @@ impl Front {
         };
         let all = self.router.servers.all();
         let first_start = |server: &Arc<Server>| {
-            concerned(server) && server.known().tools.is_none() && server.status().is_coming()
+            let status = server.status();
+            concerned(server) && server.known().tools.is_none() && status.is_coming() && status.failures == 0
         };
         // Out of patience, the list is what is known; `list_changed` tells of the rest.
         let _ = self
@@ -234,7 +233,7 @@ impl Front {
         accept: Accept,
         exchange: &mut Exchange,
     ) {
-        let request = CallRequest { mount, session: session.number, id, params };
+        let request = CallRequest { mount, session: session.number, id, params, patience: None };
         let mut open = match self.router.open(&request) {
             Ok(open) => open,
             Err(fault) => return answer(exchange, accept, &[], &answer_body(id, &Answer::Fault(fault))),
@@ -316,28 +315,25 @@ impl Front {
             session.streams.iter().for_each(|stream| {
                 self.hub.close(*stream);
             });
-            self.end_calls_of(&[session]);
+            for server in self.router.servers.all().iter() {
+                if let Some(link) = server.link() {
+                    link.session_over(session.number);
+                }
+            }
         }
         exchange.respond(204, &[], b"");
     }
 
-    /// Sessions that are over leave no call behind.
-    pub fn end_calls_of(&self, sessions: &[Session]) {
-        if sessions.is_empty() {
-            return;
-        }
-        for server in self.router.servers.all().iter() {
-            if let Some(link) = server.link() {
-                sessions.iter().for_each(|session| link.session_over(session.number));
-            }
-        }
-    }
-
-    /// Tells every session that listens that the list of tools is another one now.
+    /// Tells every session that listens, and whose list of tools is another one now.
     pub fn announce_lists(&self) {
+        let changed = self.announced.renew(&self.router.servers.all());
+        let concerned = |mount: &Mount| match mount {
+            Mount::All => !changed.is_empty(),
+            Mount::One(name) => changed.iter().any(|changed| changed.as_str() == name),
+        };
         let event: Arc<[u8]> =
             event(&envelope::notification("notifications/tools/list_changed", None)).into();
-        for stream in self.sessions.listeners(|_| true) {
+        for stream in self.sessions.listeners(concerned) {
             // A stream that has just closed needs no news.
             let _ = self.hub.send(stream, event.clone());
         }
@@ -353,12 +349,43 @@ struct Accept {
 
 impl Accept {
     fn of(request: &Request) -> Accept {
-        let Some(accept) = request.headers.get("accept") else { return Accept { json: true, events: false } };
-        let any = accept.contains("*/*");
-        Accept {
-            json: any || accept.contains("application/json") || accept.contains("application/*"),
-            events: accept.contains("text/event-stream") || accept.contains("text/*"),
+        let mut accept = Accept { json: false, events: false };
+        let mut silent = true;
+        for range in request.headers.get_all("accept").flat_map(|line| line.split(',')) {
+            let range = media_type(range).to_ascii_lowercase();
+            accept.json |= matches!(range.as_str(), "*/*" | "application/*" | "application/json");
+            accept.events |= matches!(range.as_str(), "*/*" | "text/*" | "text/event-stream");
+            silent = false;
         }
+        // Who does not say what it takes gets the plain form.
+        Accept { json: accept.json || silent, ..accept }
+    }
+}
+
+fn is_json(request: &Request) -> bool {
+    let sent = request.headers.get("content-type").map(media_type);
+    sent.is_some_and(|kind| kind.eq_ignore_ascii_case("application/json"))
+}
+
+/// Without its parameters.
+fn media_type(value: &str) -> &str {
+    value.split_once(';').map_or(value, |(kind, _)| kind).trim()
+}
+
+/// A request that is being answered keeps its session.
+struct InUse<'a>(&'a Sessions, &'a str);
+
+impl<'a> InUse<'a> {
+    fn of(sessions: &'a Sessions, request: &'a Request) -> InUse<'a> {
+        let id = request.headers.get("mcp-session-id").unwrap_or_default();
+        sessions.begin(id);
+        InUse(sessions, id)
+    }
+}
+
+impl Drop for InUse<'_> {
+    fn drop(&mut self) {
+        self.0.end(self.1, clock::now());
     }
 }
 
@@ -439,19 +466,27 @@ fn event(message: &[u8]) -> Vec<u8> {
     out
 }
 
-fn not_a_message(exchange: &mut Exchange, invalid: &Invalid) {
+fn not_a_message(exchange: &mut Exchange, body: &[u8], invalid: &Invalid) {
     let id = match invalid {
         Invalid::Request { id: Some(id), .. } => id.as_str(),
         Invalid::Request { id: None, .. } | Invalid::Parse(_) => "null",
     };
-    let error = envelope::error_object(invalid.code(), &invalid.message(), None::<&()>);
+    let is_batch = matches!(invalid, Invalid::Request { .. }) && body.trim_ascii_start().starts_with(b"[");
+    let message = if is_batch {
+        "batches are not supported: POST each message by itself".to_owned()
+    } else {
+        invalid.message()
+    };
+    let error = envelope::error_object(invalid.code(), &message, None::<&()>);
     exchange.respond(400, &[JSON], &envelope::response(id, Outcome::Error(&error)));
 }
 
 /// A refusal at the level of HTTP, with a JSON-RPC error as its body.
 pub fn refuse(exchange: &mut Exchange, status: u16, fault: &Fault) {
     let body = envelope::response("null", Outcome::Error(&fault_error(fault)));
-    exchange.respond(status, &[JSON], &body);
+    // HTTP wants a 401 to say how to do better; other statuses need no more headers.
+    let headers = [JSON, ("WWW-Authenticate", "Bearer")];
+    exchange.respond(status, if status == 401 { &headers } else { &headers[..1] }, &body);
 }
 
 fn new_session_id() -> Option<SessionId> {

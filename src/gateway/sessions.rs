@@ -24,6 +24,8 @@ pub struct Session {
     /// The protocol version that was agreed.
     pub version: &'static str,
     last_used: Time,
+    /// Requests that are being answered.
+    busy: u32,
     /// Event streams that are open, oldest first.
     pub streams: Vec<StreamId>,
 }
@@ -41,28 +43,44 @@ struct Table {
 }
 
 impl Sessions {
-    /// `None` when as many as may be are open and none of them is idle. `forgotten` are the idle ones that made room.
-    pub fn open(&self, id: SessionId, mount: Mount, version: &'static str, now: Time) -> Option<Opened> {
+    /// The session's number; `None` when as many as may be are open. Those that were idle for too long make room.
+    pub fn open(&self, id: SessionId, mount: Mount, version: &'static str, now: Time) -> Option<u64> {
         let mut table = self.0.lock();
-        let forgotten = if table.open.len() >= SESSIONS_MAX { table.expire(now) } else { Vec::new() };
+        table.open.retain(|_, session| !session.is_over(now));
         if table.open.len() >= SESSIONS_MAX {
             return None;
         }
         table.count += 1;
         let number = table.count;
-        table.open.insert(id, Session { number, mount, version, last_used: now, streams: Vec::new() });
-        Some(Opened { number, forgotten })
+        let session = Session { number, mount, version, last_used: now, busy: 0, streams: Vec::new() };
+        table.open.insert(id, session);
+        Some(number)
     }
 
     /// The session, marked as used; `None` if it is unknown, over, or of another mount.
     pub fn touch(&self, id: &str, mount: &Mount, now: Time) -> Option<Session> {
         let mut table = self.0.lock();
         let session = table.open.get_mut(&SessionId(id.to_owned()))?;
-        if session.mount != *mount {
+        if session.mount != *mount || session.is_over(now) {
             return None;
         }
         session.last_used = now;
         Some(session.clone())
+    }
+
+    /// A request of the session is being answered: it is not idle until [`Sessions::end`], however long that takes.
+    pub fn begin(&self, id: &str) {
+        if let Some(session) = self.0.lock().open.get_mut(&SessionId(id.to_owned())) {
+            session.busy += 1;
+        }
+    }
+
+    /// The end of what [`Sessions::begin`] began.
+    pub fn end(&self, id: &str, now: Time) {
+        if let Some(session) = self.0.lock().open.get_mut(&SessionId(id.to_owned())) {
+            session.busy = session.busy.saturating_sub(1);
+            session.last_used = now;
+        }
     }
 
     pub fn close(&self, id: &str) -> Option<Session> {
@@ -91,18 +109,6 @@ impl Sessions {
         sessions.filter_map(|session| session.streams.last().copied()).collect()
     }
 
-    /// Forgets what was idle for too long, and returns it.
-    pub fn expire(&self, now: Time) -> Vec<Session> {
-        self.0.lock().expire(now)
-    }
-
-    /// When the next session may become idle for too long.
-    pub fn next_expiry(&self) -> Option<Time> {
-        let table = self.0.lock();
-        let idle = table.open.values().filter(|session| session.streams.is_empty());
-        idle.map(|session| session.last_used + SESSION_IDLE).min()
-    }
-
     pub fn len(&self) -> usize {
         self.0.lock().open.len()
     }
@@ -112,19 +118,10 @@ impl Sessions {
     }
 }
 
-/// A session that was opened.
-#[derive(Debug)]
-pub struct Opened {
-    pub number: u64,
-    pub forgotten: Vec<Session>,
-}
-
-impl Table {
-    fn expire(&mut self, now: Time) -> Vec<Session> {
-        let over = |session: &Session| session.streams.is_empty() && session.last_used + SESSION_IDLE <= now;
-        let ids: Vec<SessionId> =
-            self.open.iter().filter(|(_, session)| over(session)).map(|(id, _)| id.clone()).collect();
-        ids.iter().filter_map(|id| self.open.remove(id)).collect()
+impl Session {
+    /// Idle for too long: nothing is open and nothing was asked. Such a session has no calls.
+    fn is_over(&self, now: Time) -> bool {
+        self.busy == 0 && self.streams.is_empty() && self.last_used + SESSION_IDLE <= now
     }
 }
 
@@ -142,11 +139,13 @@ mod tests {
         assert!(sessions.open(id(9999), Mount::All, "2025-11-25", Time::from_ms(1)).is_none());
         assert!(sessions.touch("7", &Mount::One("x".to_owned()), Time::from_ms(5)).is_none());
         assert_eq!(sessions.touch("7", &Mount::All, Time::from_ms(5)).unwrap().number, 8);
+        sessions.begin("9");
         let later = Time::ZERO + SESSION_IDLE;
-        let opened = sessions.open(id(9999), Mount::All, "2025-11-25", later).unwrap();
-        assert_eq!(opened.forgotten.len(), SESSIONS_MAX - 1);
-        assert_eq!(sessions.len(), 2);
         assert!(sessions.touch("8", &Mount::All, later).is_none());
+        assert!(sessions.open(id(9999), Mount::All, "2025-11-25", later).is_some());
+        assert_eq!(sessions.len(), 3);
+        sessions.end("9", later);
+        assert!(sessions.touch("9", &Mount::All, later + SESSION_IDLE).is_none());
         assert!(sessions.close("7").is_some() && sessions.close("7").is_none());
     }
 }

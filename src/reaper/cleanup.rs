@@ -27,7 +27,9 @@ pub struct Cleanup {
 impl Cleanup {
     /// A state directory that does not exist is not made; then there is only what others left. One whose daemon
     /// runs is not an error: what that daemon started is kept, and said to be.
-    pub fn open(dir: &Path) -> Result<Cleanup, OpenError> {
+    ///
+    /// Ends only what this instance left; what other dead instances left is listed. `everyone` ends that too.
+    pub fn open(dir: &Path, everyone: bool) -> Result<Cleanup, OpenError> {
         let known = instance::peek(dir);
         let (instance, running) = match known.as_ref().map(|_| Instance::open(dir)) {
             None => (None, None),
@@ -40,7 +42,7 @@ impl Cleanup {
             instance: known,
             session: None,
             lock_held,
-            everyone: true,
+            everyone,
             earlier: if lock_held { ledger::read(dir) } else { Vec::new() },
             cgroup: None,
             here: Place::here(),
@@ -64,15 +66,41 @@ impl Cleanup {
         self.report(true, &report)
     }
 
+    /// What bears the mark of another instance, if that is not ours to end: with what is said of it.
+    fn others(&self, report: &Report) -> Vec<Suspect> {
+        if self.survey.everyone {
+            return Vec::new();
+        }
+        let everyone = Survey { everyone: true, ..self.survey.clone() };
+        let known: Vec<u32> = [&report.ended, &report.left, &report.kept]
+            .into_iter()
+            .flatten()
+            .map(|s| s.process.pid)
+            .collect();
+        let is_other = |suspect: &Suspect| {
+            !known.contains(&suspect.process.pid)
+                && suspect
+                    .mark
+                    .as_ref()
+                    .is_some_and(|mark| Some(&mark.instance) != self.survey.instance.as_ref())
+        };
+        everyone.look().into_iter().filter(is_other).collect()
+    }
+
     fn report(&self, done: bool, report: &Report) -> CleanupReport {
-        let entries = |suspects: &[Suspect]| suspects.iter().map(Entry::new).collect();
+        let entries = |suspects: &[Suspect]| suspects.iter().map(Entry::new).collect::<Vec<Entry>>();
+        let (orphans, alive): (Vec<Suspect>, Vec<Suspect>) =
+            self.others(report).into_iter().partition(|suspect| suspect.verdict.ends());
+        let mut kept = entries(&report.kept);
+        kept.extend(entries(&alive));
         CleanupReport {
             state_dir: self.dir.clone(),
             running: self.running,
             done,
             ended: entries(&report.ended),
             left: entries(&report.left),
-            kept: entries(&report.kept),
+            elsewhere: entries(&orphans),
+            kept,
         }
     }
 }
@@ -87,6 +115,8 @@ pub struct CleanupReport {
     pub ended: Vec<Entry>,
     /// Could not be ended.
     pub left: Vec<Entry>,
+    /// Orphans of other instances, which are not ended unless everyone's are.
+    pub elsewhere: Vec<Entry>,
     pub kept: Vec<Entry>,
 }
 
@@ -130,6 +160,7 @@ impl CleanupReport {
         let ended = if self.done { "Ended" } else { "Would end" };
         section(&mut text, ended, &self.ended);
         section(&mut text, "Could not end", &self.left);
+        section(&mut text, "Other dead instances left", &self.elsewhere);
         if verbose {
             section(&mut text, "Kept", &self.kept);
         }
@@ -181,6 +212,7 @@ mod tests {
                 "its mcpvisor (pid 99) is gone",
             )],
             left: Vec::new(),
+            elsewhere: Vec::new(),
             kept: vec![entry(4712, "node a.js", "its mcpvisor (pid 100) runs")],
         }
     }
@@ -194,6 +226,11 @@ mod tests {
         let done = CleanupReport { done: true, ..report() };
         assert_eq!(done.text(true), format!("{}{kept}", brief.replace("Would end", "Ended")));
         assert!(done.text(true).lines().all(|line| line.chars().count() <= COLUMNS));
+        let elsewhere = vec![entry(4713, "node b.js", "its mcpvisor (pid 98) is gone")];
+        let listed = CleanupReport { ended: Vec::new(), elsewhere, ..report() };
+        let other = "Other dead instances left 1 process:\n     4713  git  node b.js\n           \
+                     its mcpvisor (pid 98) is gone\nNothing to clean up.\n";
+        assert_eq!((listed.text(false).as_str(), listed.is_clean()), (other, true));
         let none = CleanupReport { ended: Vec::new(), running: Some(7), ..report() };
         assert_eq!(
             none.text(false),

@@ -40,7 +40,7 @@ impl Instance {
         DirBuilder::new().recursive(true).mode(0o700).create(dir).map_err(tried)?;
         let dir = dir.canonicalize().map_err(tried)?;
         let lock = take_lock(&dir)?;
-        let mut instance = Instance { id: id_of(&dir).map_err(tried)?, session: random_id(), dir, lock };
+        let instance = Instance { id: id_of(&dir).map_err(tried)?, session: random_id(), dir, lock };
         instance.sign(None).map_err(tried)?;
         Ok(instance)
     }
@@ -49,7 +49,7 @@ impl Instance {
     pub fn inherited(dir: &Path, session: String, lock: Lock, guardian: u32) -> Result<Instance, OpenError> {
         let tried = |error| OpenError::new(dir, error);
         let dir = dir.canonicalize().map_err(tried)?;
-        let mut instance = Instance { id: id_of(&dir).map_err(tried)?, session, dir, lock };
+        let instance = Instance { id: id_of(&dir).map_err(tried)?, session, dir, lock };
         instance.sign(Some(guardian)).map_err(tried)?;
         Ok(instance)
     }
@@ -65,7 +65,7 @@ impl Instance {
     }
 
     /// Says in the lock file who holds it.
-    fn sign(&mut self, guardian: Option<u32>) -> io::Result<()> {
+    fn sign(&self, guardian: Option<u32>) -> io::Result<()> {
         let guardian = guardian.unwrap_or_else(std::process::id);
         let holder = Holder { daemon: Owner::ourselves(), session: self.session.clone(), guardian };
         self.lock.write_note(&serde_json::to_string(&holder)?)

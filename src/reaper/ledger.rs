@@ -19,6 +19,7 @@ use std::collections::BTreeMap;
 use std::fmt::Write as _;
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, Write as _};
+use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 
 const FILE: &str = "lives";
@@ -73,8 +74,12 @@ impl Ledger {
         let mut current = Section::new(&instance.session, Place::here());
         current.cgroup = cgroup.map(Path::to_owned);
         let path = instance.dir.join(FILE);
-        let (file, bytes) = rewrite(&path, &earlier, &current)?;
-        Ok((Ledger(Mutex::new(Book { path, file, bytes, earlier: earlier.clone(), current })), earlier))
+        let (file, bytes) = begin(&path, &current)?;
+        let mut book = Book { path, file, bytes, earlier: earlier.clone(), current };
+        if book.bytes > LEDGER_BYTES_MAX {
+            book.compact();
+        }
+        Ok((Ledger(Mutex::new(book)), earlier))
     }
 
     pub fn born(&self, leader: Leader) {
@@ -92,13 +97,11 @@ impl Ledger {
         }
     }
 
-    /// The sweep has ended everything that earlier runs left.
+    /// The sweep has ended everything that earlier runs left: only what lives now is kept.
     pub fn forget_earlier(&self) {
         let mut book = self.0.lock();
-        if !book.earlier.is_empty() {
-            book.earlier.clear();
-            book.compact();
-        }
+        book.earlier.clear();
+        book.compact();
     }
 }
 
@@ -135,6 +138,16 @@ pub fn forget(dir: &Path) {
         Err(error) if error.kind() != io::ErrorKind::NotFound => log::warn!("remove the ledger: {error}"),
         Ok(()) | Err(_) => (),
     }
+}
+
+/// Adds a section at the end. Not written anew, as that costs the start milliseconds; the sweep does, beside it.
+fn begin(path: &Path, current: &Section) -> io::Result<(File, usize)> {
+    let mut file = OpenOptions::new().append(true).create(true).mode(0o600).open(path)?;
+    // The last line of a run may be torn.
+    let text = format!("\n{}", section_text(current));
+    file.write_all(text.as_bytes())?;
+    let bytes = file.metadata()?.len() as usize;
+    Ok((file, bytes))
 }
 
 fn rewrite(path: &Path, earlier: &[Section], current: &Section) -> io::Result<(File, usize)> {

@@ -69,6 +69,7 @@ impl Link {
             ("setsid", guard::new_session()),
             ("set our name", guard::set_name(c"mcpvisor")),
             ("become a subreaper", guard::become_subreaper()),
+            ("unblock signals", guard::unblock_signals()),
         ] {
             if let Err(error) = done {
                 log::debug!("{what}: {error}");

@@ -45,7 +45,7 @@ impl Mark {
 
     /// The mark of a process; `None` if it has none, or its environment may not be read.
     pub fn of(pid: u32) -> Option<Mark> {
-        Mark::read(&procfs::environ(pid))
+        Mark::read(&kin::environ(pid))
     }
 
     /// `None` without an instance and a session.

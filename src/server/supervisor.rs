@@ -278,6 +278,19 @@ impl Supervisor {
         }
     }
 
+    /// Why it is not running, and what ends that.
+    fn reason(&self) -> Option<Fault> {
+        let kind = self.machine.reason().filter(|_| self.machine.state() != "stopping")?;
+        let told = self.last_error.as_ref().map(|(fault, _)| fault).filter(|fault| fault.kind == kind);
+        let mut reason = told.cloned().unwrap_or_else(|| Fault::new(kind, kind.name()));
+        if self.machine.state() == "auto_disabled" {
+            let tries = self.machine.tally().len();
+            reason.message = format!("given up after {tries} failures: {}", reason.message);
+            reason.hint = format!("when it is mended: mcpvisor upstream restart {}", self.server.name);
+        }
+        Some(reason)
+    }
+
     fn publish(&self) {
         let (now, wall) = (clock::now(), clock::wall());
         let at = |time: Time| {
@@ -288,11 +301,7 @@ impl Supervisor {
         let known = self.server.known();
         let last_error = self.last_error.clone();
         let phase = self.machine.phase();
-        let reason =
-            self.machine.reason().filter(|_| !matches!(self.machine.state(), "stopping")).map(|kind| {
-                let told = last_error.as_ref().map(|(fault, _)| fault).filter(|fault| fault.kind == kind);
-                told.cloned().unwrap_or_else(|| Fault::new(kind, kind.name()))
-            });
+        let reason = self.reason();
         let status = Status {
             name: self.server.name.clone(),
             slug: self.server.slug.clone(),

@@ -71,6 +71,11 @@ impl AsFd for Signals {
     }
 }
 
+/// No signal is held back any more: a mask survives exec, and the guardian has one. What came meanwhile comes now.
+pub fn unblock_signals() -> io::Result<()> {
+    Ok(SigSet::empty().thread_set_mask()?)
+}
+
 /// What the guardian hands on to the daemon.
 const FORWARDED: [Signal; 6] =
     [Signal::SIGTERM, Signal::SIGINT, Signal::SIGHUP, Signal::SIGQUIT, Signal::SIGUSR1, Signal::SIGUSR2];
@@ -159,12 +164,9 @@ pub fn run_again((name, value): (&str, &str)) -> io::Result<u32> {
 
 /// What the child does between clone and exec: only calls that are safe after a fork, on memory made before it.
 fn become_image(arguments: &[*const libc::c_char], environment: &[*const libc::c_char]) -> ! {
-    // SAFETY: sigprocmask, execve and _exit are async-signal-safe; the pointer lists end in null and point to
+    // SAFETY: execve and _exit are async-signal-safe; the pointer lists end in null and point to
     // strings that live in the caller's frame. `_exit` never returns.
     unsafe {
-        let mut none = std::mem::MaybeUninit::<libc::sigset_t>::uninit();
-        libc::sigemptyset(none.as_mut_ptr());
-        libc::sigprocmask(libc::SIG_SETMASK, none.as_ptr(), std::ptr::null_mut());
         libc::execve(OURSELVES.as_ptr(), arguments.as_ptr(), environment.as_ptr());
         libc::_exit(EXEC_FAILED)
     }

@@ -1,8 +1,9 @@
 //! Kinship and identity of processes beyond `/proc/PID/stat`: our children and how to reap one, groups, namespaces,
 //! and the pipes that a process holds.
 
-use super::procfs::Process;
+use super::procfs::{self, Process};
 use nix::errno::Errno;
+use nix::poll::poll;
 use nix::sys::signal::{Signal, killpg};
 use nix::sys::wait::{WaitPidFlag, WaitStatus, waitpid};
 use nix::unistd::Pid;
@@ -28,6 +29,30 @@ pub fn has_ended(process: &Process) -> bool {
     process.is_zombie() && threads() <= 1
 }
 
+/// Looks at a process that is just being replaced by another program, and the pause between two.
+const EXEC_LOOKS: usize = 10;
+const EXEC_PAUSE_MS: u8 = 1;
+
+/// The environment that `pid` was executed with, empty if it has none or it may not be read. For a moment inside
+/// execve(2) a process shows neither environment nor command line: that moment is waited out.
+pub fn environ(pid: u32) -> Vec<(String, String)> {
+    for _ in 0..EXEC_LOOKS {
+        let environ = procfs::environ(pid);
+        if !environ.is_empty() || !is_inside_exec(pid) {
+            return environ;
+        }
+        // An interrupted pause is only shorter.
+        let _ = poll(&mut [], EXEC_PAUSE_MS);
+    }
+    Vec::new()
+}
+
+/// No command line, and neither dead nor a thread of the kernel, whose parent is 2.
+fn is_inside_exec(pid: u32) -> bool {
+    let is_program = |process: Process| !process.is_zombie() && pid != 2 && process.ppid != 2;
+    procfs::command_line(pid).is_empty() && procfs::process(pid).is_some_and(is_program)
+}
+
 /// The inodes of the pipes that `pid` holds open; empty if we may not look.
 pub fn pipes(pid: u32) -> Vec<u64> {
     let Ok(entries) = fs::read_dir(format!("/proc/{pid}/fd")) else { return Vec::new() };
@@ -46,7 +71,7 @@ pub fn children() -> Vec<u32> {
             lists.iter().flat_map(|list| list.split_whitespace().filter_map(|pid| pid.parse().ok())).collect()
         }
         // A kernel without CONFIG_PROC_CHILDREN, or a thread that ended meanwhile.
-        None => super::procfs::all().iter().filter(|child| child.ppid == me).map(|child| child.pid).collect(),
+        None => procfs::all().iter().filter(|child| child.ppid == me).map(|child| child.pid).collect(),
     }
 }
 

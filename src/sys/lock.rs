@@ -4,13 +4,13 @@
 //! whichever way its holders die. Nothing here unlocks; dropping closes.
 
 use std::fs::{File, OpenOptions, TryLockError};
-use std::io::{self, Read, Seek, SeekFrom, Write};
+use std::io::{self, Read};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
-use std::os::unix::fs::OpenOptionsExt;
+use std::os::unix::fs::{FileExt, OpenOptionsExt};
 use std::path::Path;
 
-/// What a lock file says at most; the rest is not read.
-const NOTE_BYTES_MAX: u64 = 4096;
+/// What a lock file says, filled up.
+const NOTE_BYTES: usize = 512;
 
 /// A lock that is held. Its descriptor is CLOEXEC unless it is passed on on purpose.
 #[derive(Debug)]
@@ -33,11 +33,14 @@ impl Lock {
         Lock(File::from(fd))
     }
 
-    /// Replaces what the file says of its holder.
-    pub fn write_note(&mut self, note: &str) -> io::Result<()> {
-        self.0.set_len(0)?;
-        self.0.seek(SeekFrom::Start(0))?;
-        self.0.write_all(note.as_bytes())
+    /// Replaces what the file says of its holder: one line, filled up with spaces and overwritten in place, because
+    /// truncating costs a file system with a journal milliseconds. Longer notes are refused.
+    pub fn write_note(&self, note: &str) -> io::Result<()> {
+        if note.len() >= NOTE_BYTES {
+            return Err(io::ErrorKind::InvalidInput.into());
+        }
+        let line = format!("{note:width$}\n", width = NOTE_BYTES - 1);
+        self.0.write_all_at(line.as_bytes(), 0)
     }
 }
 
@@ -52,9 +55,9 @@ pub fn read_note(path: &Path) -> String {
     let mut note = String::new();
     if let Ok(file) = File::open(path) {
         // What cannot be read is no note.
-        let _ = file.take(NOTE_BYTES_MAX).read_to_string(&mut note);
+        let _ = file.take(NOTE_BYTES as u64).read_to_string(&mut note);
     }
-    note
+    note.trim_end().to_owned()
 }
 
 #[cfg(test)]
@@ -64,10 +67,11 @@ mod tests {
     #[test]
     fn lives_until_the_last_copy() {
         let path = std::env::temp_dir().join(format!("mcpvisor-lock-{}", std::process::id()));
-        let mut first = Lock::take(&path).unwrap().unwrap();
+        let first = Lock::take(&path).unwrap().unwrap();
         first.write_note("a long note").unwrap();
         first.write_note("pid 1").unwrap();
         assert_eq!(read_note(&path), "pid 1");
+        assert!(first.write_note(&"x".repeat(NOTE_BYTES)).is_err());
         let copy = Lock::inherited(first.as_fd().try_clone_to_owned().unwrap());
         assert!(Lock::take(&path).unwrap().is_none());
         drop(first);

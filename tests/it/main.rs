@@ -1,8 +1,10 @@
 //! One test binary: pure parts against tables and simulation, the real binary against real processes and peers.
 
+mod api;
 mod cli_commands;
 mod config;
 mod demo;
+mod endpoint;
 mod http;
 mod interop;
 mod kill;

@@ -50,7 +50,7 @@ fn out_of_descriptors_is_a_pause_and_not_the_end() {
         assert_eq!(before.get("/").status, 200, "who is connected is served");
     }
     let spent = cpu_ms();
-    wait(Duration::from_millis(500));
+    crate::support::measure_over(Duration::from_millis(500));
     assert!(cpu_ms() - spent < 250, "the pause is not a loop");
     assert_eq!(server.http.connections(), 1);
     hoard.clear();
@@ -75,7 +75,7 @@ fn nothing_to_do_wakes_nobody() {
     eventually("all are asleep", || switches().iter().all(|(_, asleep, _)| *asleep));
     let before = switches();
     assert_eq!(before.len(), 4, "{before:?}");
-    wait(Duration::from_millis(1500));
+    crate::support::measure_over(Duration::from_millis(1500));
     assert_eq!(switches(), before);
     assert_eq!(fresh.get("/").status, 200);
 }
@@ -102,9 +102,4 @@ fn cpu_ms() -> i64 {
     let usage = nix::sys::resource::getrusage(nix::sys::resource::UsageWho::RUSAGE_SELF).unwrap();
     let total = usage.user_time() + usage.system_time();
     total.tv_sec() * 1000 + total.tv_usec() / 1000
-}
-
-/// A span to measure over; nothing is waited for.
-fn wait(span: Duration) {
-    std::thread::sleep(span);
 }

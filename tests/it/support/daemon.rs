@@ -43,8 +43,18 @@ impl Daemon {
         }
     }
 
+    /// As [`Daemon::start`], with variables beside those of the test run.
+    pub fn start_with_env(config: &Value, env: &[(&str, &str)]) -> Daemon {
+        Daemon::spawn(TempDir::new(), &config.to_string(), &[], env)
+            .unwrap_or_else(|ran| panic!("serve ended at once: {ran:#?}"))
+    }
+
     /// Starts it with the text of a config. `Err` if it ends before it says its URL.
     pub fn try_start(tmp: TempDir, config: &str, extra_args: &[&str]) -> Result<Daemon, Ran> {
+        Daemon::spawn(tmp, config, extra_args, &[])
+    }
+
+    fn spawn(tmp: TempDir, config: &str, extra_args: &[&str], env: &[(&str, &str)]) -> Result<Daemon, Ran> {
         let file = tmp.join("mcp_config.json");
         std::fs::write(&file, config).unwrap();
         let state = tmp.join("state");
@@ -52,6 +62,7 @@ impl Daemon {
         let mut command = command();
         command.args(["serve", "--config", &file, "--state-dir", &state, "--listen", "127.0.0.1:0"]);
         command.args(["--log-level", "debug"]).args(extra_args).env(MARK, &mark);
+        command.envs(env.iter().copied());
         command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
         let mut guardian = command.spawn().unwrap();
         let output = Output::of(&mut guardian);

@@ -39,6 +39,11 @@ pub fn until_within<T>(what: &str, patience: Duration, mut probe: impl FnMut() -
     }
 }
 
+/// Lets a span pass in which something is counted; nothing is waited for.
+pub fn measure_over(span: Duration) {
+    std::thread::sleep(span);
+}
+
 /// [`until_within`] the usual patience.
 pub fn until<T>(what: &str, probe: impl FnMut() -> Option<T>) -> T {
     until_within(what, PATIENCE, probe)
