@@ -360,6 +360,8 @@ fn watch_guardian(keeper: &Arc<Keeper>, news: &Sender<News>) -> std::io::Result<
 fn sweep_behind(survey: Survey, keeper: &Arc<Keeper>) -> std::io::Result<()> {
     let keeper = keeper.clone();
     thread::spawn("sweep", move || {
+        // The first servers are starting at this moment, and somebody waits for them.
+        thread::be_polite();
         let begun = clock::now();
         let report = survey.carry_out();
         report.lines().iter().for_each(|line| log::warn!("{line}"));

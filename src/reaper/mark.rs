@@ -10,6 +10,9 @@ use serde::{Deserialize, Serialize};
 use std::fmt;
 use std::sync::OnceLock;
 
+/// What all names begin with.
+const PREFIX: &str = "MCPVISOR_";
+
 /// The names, as `mcpvisor` scrubs them from what it inherits and sets them on what it starts.
 pub const INSTANCE: &str = "MCPVISOR_INSTANCE";
 pub const SESSION: &str = "MCPVISOR_SESSION";
@@ -45,7 +48,7 @@ impl Mark {
 
     /// The mark of a process; `None` if it has none, or its environment may not be read.
     pub fn of(pid: u32) -> Option<Mark> {
-        Mark::read(&kin::environ(pid))
+        Mark::read(&kin::environ(pid, PREFIX))
     }
 
     /// `None` without an instance and a session.

@@ -41,10 +41,27 @@ pub fn all() -> Vec<Process> {
     all
 }
 
-/// The value of `name` in the environment that the process was executed with; `None` also if it may not be read.
+/// The environment that the process was executed with; empty also if it may not be read.
 pub fn environ(pid: u32) -> Vec<(String, String)> {
-    let Ok(block) = fs::read(format!("/proc/{pid}/environ")) else { return Vec::new() };
-    let entries = block.split(|byte| *byte == 0).filter_map(|entry| {
+    variables(&environ_block(pid), "")
+}
+
+/// The same as it lies in memory, for [`variables`].
+pub fn environ_block(pid: u32) -> Vec<u8> {
+    // Most fit; std would begin with 32 bytes, because the file claims to be empty.
+    let mut block = Vec::with_capacity(8 << 10);
+    let open = fs::File::open(format!("/proc/{pid}/environ"));
+    match open.and_then(|mut file| file.read_to_end(&mut block)) {
+        Ok(_) => block,
+        Err(_) => Vec::new(),
+    }
+}
+
+/// Those variables whose names begin with `prefix`. The others cost no allocation: one look at all processes goes
+/// through some hundred environments.
+pub fn variables(block: &[u8], prefix: &str) -> Vec<(String, String)> {
+    let named = block.split(|byte| *byte == 0).filter(|entry| entry.starts_with(prefix.as_bytes()));
+    let entries = named.filter_map(|entry| {
         let text = String::from_utf8_lossy(entry);
         let (name, value) = text.split_once('=')?;
         Some((name.to_owned(), value.to_owned()))
