@@ -43,9 +43,14 @@ pub struct Charge {
     pub log: Option<LogFile>,
     /// Where lives are written down, so that they can be found whatever dies.
     pub keeper: Arc<Keeper>,
+    /// Why its entry cannot be run as it is.
+    pub problem: Option<Fault>,
+    /// Whether it is to run from the beginning; otherwise `Event::Want(true)` starts it.
+    pub wanted: bool,
 }
 
-/// Starts the supervisor of one server; it does nothing until it hears `Event::Want(true)`.
+/// Starts the supervisor of one server. When this returns, the server shows what became of its first orders: nobody
+/// ever sees one that is about to start as one that is disabled.
 pub fn start(
     charge: Charge,
     board: Board,
@@ -57,7 +62,7 @@ pub fn start(
     let server = Arc::new(Server::new(first, charge.call_patience, charge.log, board, sender));
     let tape = Tape::new(&machine);
     let name = format!("sup:{}", server.slug);
-    let supervisor = Supervisor {
+    let mut supervisor = Supervisor {
         server: server.clone(),
         machine,
         policy: charge.policy,
@@ -71,6 +76,13 @@ pub fn start(
         tape,
         retired: false,
     };
+    if let Some(problem) = charge.problem {
+        let event = Event::Block(Some(problem.kind));
+        supervisor.take(Report::Event(event, Some(problem)));
+    }
+    if charge.wanted {
+        supervisor.step(Event::Want(true));
+    }
     let handle = thread::spawn_vital(&name, move || supervisor.run(&inbox))?;
     Ok((server, handle))
 }

@@ -34,18 +34,19 @@ pub fn has_ended(process: &Process) -> bool {
 const EXEC_LOOKS: usize = 10;
 const EXEC_PAUSE_MS: u8 = 1;
 
-/// The environment that `pid` was executed with, empty if it has none or it may not be read. For a moment inside
-/// execve(2) a process shows neither environment nor command line: that moment is waited out.
-pub fn environ(pid: u32) -> Vec<(String, String)> {
-    look_at_environ(pid).unwrap_or_default()
+/// The variables that begin with `prefix` in the environment that `pid` was executed with, empty if it has none or
+/// it may not be read. For a moment inside execve(2) a process shows neither environment nor command line: that
+/// moment is waited out.
+pub fn environ(pid: u32, prefix: &str) -> Vec<(String, String)> {
+    look_at_environ(pid, prefix).unwrap_or_default()
 }
 
 /// The same, with an error if we could not look: see [`procfs::look`].
-pub fn look_at_environ(pid: u32) -> io::Result<Vec<(String, String)>> {
+pub fn look_at_environ(pid: u32, prefix: &str) -> io::Result<Vec<(String, String)>> {
     for _ in 0..EXEC_LOOKS {
-        let environ = procfs::look_at_environ(pid)?;
-        if !environ.is_empty() || !is_inside_exec(pid) {
-            return Ok(environ);
+        let block = procfs::look_at_environ(pid)?;
+        if !block.is_empty() || !is_inside_exec(pid) {
+            return Ok(procfs::variables(&block, prefix));
         }
         // An interrupted pause is only shorter.
         let _ = poll(&mut [], EXEC_PAUSE_MS);

@@ -1,7 +1,7 @@
 //! What /proc says of processes. Nothing here is cached: a pid is only as good as its start time.
 
 use std::fs;
-use std::io;
+use std::io::{self, Read};
 
 /// One process, as `/proc/PID/stat` showed it at one moment.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -26,7 +26,7 @@ impl Process {
 
 /// `None` if there is no such process (any more).
 pub fn process(pid: u32) -> Option<Process> {
-    parse_stat(&fs::read(format!("/proc/{pid}/stat")).ok()?)
+    read_stat(pid).ok()?
 }
 
 /// Every process that we can see, in order of pid; none if we cannot look.
@@ -42,10 +42,17 @@ pub fn look() -> io::Result<Vec<Process>> {
         let Some(pid) = entry?.file_name().to_str().and_then(|name| name.parse::<u32>().ok()) else {
             continue;
         };
-        all.extend(parse_stat(&unless_exhausted(fs::read(format!("/proc/{pid}/stat")))?));
+        all.extend(unless_exhausted(read_stat(pid))?);
     }
     all.sort_by_key(|process| process.pid);
     Ok(all)
+}
+
+fn read_stat(pid: u32) -> io::Result<Option<Process>> {
+    // One read: 52 numbers and a name fit, and std would begin with 32 bytes, because the file claims to be empty.
+    let mut buffer = [0; 1024];
+    let count = fs::File::open(format!("/proc/{pid}/stat"))?.read(&mut buffer)?;
+    Ok(parse_stat(&buffer[..count]))
 }
 
 /// Who is gone, or may not be looked at, has nothing to show; but if the host has no descriptors or memory left,
@@ -58,20 +65,27 @@ pub fn unless_exhausted<T: Default>(read: io::Result<T>) -> io::Result<T> {
     }
 }
 
-/// The environment that the process was executed with; empty also if it may not be read.
-pub fn environ(pid: u32) -> Vec<(String, String)> {
-    look_at_environ(pid).unwrap_or_default()
+/// The environment that the process was executed with, as it lies in memory, for [`variables`]; empty also if it may
+/// not be read. An error if we could not look: see [`look`].
+pub fn look_at_environ(pid: u32) -> io::Result<Vec<u8>> {
+    unless_exhausted(fs::File::open(format!("/proc/{pid}/environ")).and_then(|mut file| {
+        // Most fit; std would begin with 32 bytes, because the file claims to be empty.
+        let mut block = Vec::with_capacity(8 << 10);
+        file.read_to_end(&mut block)?;
+        Ok(block)
+    }))
 }
 
-/// The same, with an error if we could not look: see [`look`].
-pub fn look_at_environ(pid: u32) -> io::Result<Vec<(String, String)>> {
-    let block = unless_exhausted(fs::read(format!("/proc/{pid}/environ")))?;
-    let entries = block.split(|byte| *byte == 0).filter_map(|entry| {
+/// Those variables whose names begin with `prefix`. The others cost no allocation: one look at all processes goes
+/// through some hundred environments.
+pub fn variables(block: &[u8], prefix: &str) -> Vec<(String, String)> {
+    let named = block.split(|byte| *byte == 0).filter(|entry| entry.starts_with(prefix.as_bytes()));
+    let entries = named.filter_map(|entry| {
         let text = String::from_utf8_lossy(entry);
         let (name, value) = text.split_once('=')?;
         Some((name.to_owned(), value.to_owned()))
     });
-    Ok(entries.collect())
+    entries.collect()
 }
 
 /// The command line, arguments joined by spaces; empty for kernel threads and zombies.
