@@ -299,12 +299,14 @@ fn span_parameter(request: &Request, name: &str, exchange: &mut Exchange) -> Res
 
 /// The status for a call that its server did not answer.
 fn status_of(fault: &Fault) -> u16 {
-    match fault.kind {
-        FaultKind::Unknown => 404,
-        FaultKind::NotReady | FaultKind::Busy => 503,
-        FaultKind::CallTimeout => 504,
-        _ => 502,
-    }
+    const STATUSES: [(FaultKind, u16); 4] = [
+        (FaultKind::Unknown, 404),
+        (FaultKind::NotReady, 503),
+        (FaultKind::Busy, 503),
+        (FaultKind::CallTimeout, 504),
+    ];
+    let known = STATUSES.iter().find(|(kind, _)| *kind == fault.kind);
+    known.map_or(502, |(_, status)| *status)
 }
 
 /// `30s`, `500ms`, or a number of seconds.

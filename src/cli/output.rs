@@ -101,8 +101,8 @@ pub fn complain(text: &impl std::fmt::Display) {
 
 /// A line of our own on stderr, for people who watch.
 pub fn say(text: &str) {
-    // Nobody is left to tell when stderr is gone.
-    let _ = writeln!(io::stderr(), "{}", tame(text));
+    // In one write, because stderr has no buffer. Nobody is left to tell when it is gone.
+    let _ = io::stderr().write_all(format!("{}\n", tame(text)).as_bytes());
 }
 
 /// Text of a stranger (a server, a tool) for a terminal: control characters other than newline and tab go, so

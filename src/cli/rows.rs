@@ -81,6 +81,9 @@ pub fn why(row: &ServerRow, now: Wall) -> Option<String> {
             format!("retry in {}", span(left))
         });
     }
+    if row.state == "auto_disabled" {
+        parts.push(format!("given up, try again with: mcpvisor upstream restart {}", row.name));
+    }
     (!parts.is_empty()).then(|| parts.join("; "))
 }
 
@@ -242,7 +245,8 @@ SERVER            STATE          SINCE  PID  TOOLS  RESTARTS
 a-name-that-is-longer-than-its-column
                   auto_disabled  3m20s    -      0         0
     ten[2J failures in 30 min; exited (look at its log);
-    retry is due
+    retry is due; given up, try again with: mcpvisor
+    upstream restart a-name-that-is-longer-than-its-column
 ",
         );
     }

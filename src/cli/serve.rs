@@ -96,9 +96,7 @@ fn show_start(setup: &Setup, started: &Started<'_>) {
         }
     }
     lines.push("in another terminal: mcpvisor status".to_owned());
-    for line in lines {
-        output::say(&line);
-    }
+    output::say(&lines.join("\n"));
     watch_start(started);
 }
 

@@ -45,6 +45,9 @@ pub fn logs(given: &Given, out: &mut Out) -> Outcome {
     let target =
         format!("/api/v1/servers/{}/logs?lines={}", encode(&names[0]), given.lines.unwrap_or(LOG_LINES));
     let log: Log = read_json(&Control::of(&given.options)?.get(&target)?)?;
+    if log.lines.is_empty() {
+        complain(&format!("{} has no log yet", names[0]));
+    }
     for line in &log.lines {
         // In a file or a pipe the bytes are wanted as they are.
         if out.terminal { out.line(&tame(line)) } else { out.line(line) }

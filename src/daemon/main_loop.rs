@@ -8,6 +8,7 @@ use crate::reaper::strangers::Strangers;
 use crate::server::gate::Gate;
 use crate::server::handle::Report;
 use crate::server::machine::Event;
+use crate::server::registry::Registry;
 use crate::server::supervisor::GateRequest;
 use crate::sys::{clock, spawn, thread};
 use crossbeam_channel::{Receiver, RecvTimeoutError, bounded, select};
@@ -68,6 +69,11 @@ impl MainLoop {
         }
     }
 
+    /// Takes what the inbox holds already: the first servers start while the rest of the daemon is put together.
+    pub fn admit_first(&mut self, inbox: &Receiver<News>, servers: &Registry) {
+        inbox.try_iter().for_each(|news| self.take(news, servers));
+    }
+
     /// Runs until a signal or the guardian's death, then shuts down.
     pub fn run(mut self, inbox: &Receiver<News>, running: &Running) -> Ended {
         let short = loop {
@@ -77,7 +83,7 @@ impl MainLoop {
                     log::error!("the guardian is dead: shutting down, so that no server can be left alone");
                     break true;
                 }
-                Some(news) => self.take(news, running),
+                Some(news) => self.take(news, &running.servers),
                 None => self.due(running),
             }
         };
@@ -101,16 +107,16 @@ impl MainLoop {
         [self.gate.next_deadline(), self.announce_at, self.reap_at].into_iter().flatten().min()
     }
 
-    fn take(&mut self, news: News, running: &Running) {
+    fn take(&mut self, news: News, servers: &Registry) {
         let now = clock::now();
         match news {
             News::Gate(GateRequest::Ask(name)) => {
                 let admitted = self.gate.ask(name, now);
-                self.admit(&admitted, running);
+                self.admit(&admitted, servers);
             }
             News::Gate(GateRequest::Leave(name)) => {
                 let admitted = self.gate.leave(&name, now);
-                self.admit(&admitted, running);
+                self.admit(&admitted, servers);
             }
             News::Lists => self.announce_at = self.announce_at.or(Some(now + LISTS_QUIET)),
             News::Child => self.reap_at = self.reap_at.or(Some(now + STRANGERS_AFTER)),
@@ -121,7 +127,7 @@ impl MainLoop {
     fn due(&mut self, running: &Running) {
         let now = clock::now();
         let admitted = self.gate.due(now);
-        self.admit(&admitted, running);
+        self.admit(&admitted, &running.servers);
         if self.announce_at.is_some_and(|at| at <= now) {
             self.announce_at = None;
             running.front.announce_lists();
@@ -134,9 +140,9 @@ impl MainLoop {
         }
     }
 
-    fn admit(&mut self, names: &[ServerName], running: &Running) {
+    fn admit(&mut self, names: &[ServerName], servers: &Registry) {
         for name in names {
-            if let Some(server) = running.servers.find(name.as_str()) {
+            if let Some(server) = servers.find(name.as_str()) {
                 self.lives += 1;
                 server.tell(Report::Event(Event::Admitted(Life(self.lives)), None));
             }
@@ -192,7 +198,7 @@ impl MainLoop {
                 recv(closed) -> _ => return true,
                 recv(inbox) -> news => match news {
                     Ok(News::Terminate) | Err(_) => return false,
-                    Ok(news) => self.take(news, running),
+                    Ok(news) => self.take(news, &running.servers),
                 },
                 default(deadline.since(clock::now())) => return false,
             }

@@ -9,7 +9,7 @@ use crate::base::fault::{Fault, FaultKind};
 use crate::base::limits::SERVER_LOG_BYTES_MAX;
 use crate::config::{Config, ServerConfig};
 use crate::gateway::access::Access;
-use crate::gateway::call::Router;
+use crate::gateway::call::{Early, Router};
 use crate::gateway::catalogue::{Announced, Cache};
 use crate::gateway::front::{self, Front};
 use crate::gateway::http::{Exchange, Handler, HttpServer, Listener, Peer, Request, Settings};
@@ -22,8 +22,6 @@ use crate::reaper::ledger::Ledger;
 use crate::reaper::link::{Line, Link};
 use crate::reaper::sweep::Survey;
 use crate::server::board::Board;
-use crate::server::handle::Report;
-use crate::server::machine::Event;
 use crate::server::registry::Registry;
 use crate::server::supervisor::{self, Charge};
 use crate::sys::cgroup::Cgroup;
@@ -32,6 +30,7 @@ use crate::sys::{clock, kin, thread};
 use crossbeam_channel::{Receiver, Sender, bounded, unbounded};
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use signal_hook::consts::{SIGCHLD, SIGHUP, SIGINT, SIGTERM};
+use signal_hook::iterator::Signals;
 use std::convert::Infallible;
 use std::fs;
 use std::net::TcpListener;
@@ -113,9 +112,12 @@ pub fn run(setup: &Setup, mut guardian: Option<Link>, started: impl FnOnce(&Star
     let (news, inbox) = unbounded();
     let cgroup = guardian.as_ref().and_then(|link| link.cgroup.clone());
     let (keeper, survey) = keeper(&instance, guardian, cgroup.as_deref());
+    let signals = Signals::new([SIGTERM, SIGINT, SIGHUP, SIGCHLD]).map_err(start_failed)?;
     let board = Board::default();
     let (servers, supervisors) =
         servers(&setup.config, &instance.dir, &keeper, &board, &news).map_err(failed)?;
+    let mut main_loop = MainLoop::new(setup.config.connections.concurrent_max);
+    main_loop.admit_first(&inbox, &servers);
     let lists = news.clone();
     board.on_lists(move || tell(&lists, News::Lists));
     let budget = Budget::of(&setup.config);
@@ -129,7 +131,7 @@ pub fn run(setup: &Setup, mut guardian: Option<Link>, started: impl FnOnce(&Star
     let parts = Parts::new(&setup.config, servers, board, about, &instance.dir).map_err(start_failed)?;
     let http = serve_endpoint(&parts, endpoint, access).map_err(start_failed)?;
     let ctl = serve_control(&parts, control).map_err(start_failed)?;
-    watch_signals(&news).map_err(start_failed)?;
+    watch_signals(signals, &news).map_err(start_failed)?;
     watch_guardian(&keeper, &news).map_err(start_failed)?;
     sweep_behind(survey, &keeper).map_err(start_failed)?;
     started(&Started { listen: &bound, servers: &parts.router.servers, board: &parts.router.board });
@@ -141,7 +143,7 @@ pub fn run(setup: &Setup, mut guardian: Option<Link>, started: impl FnOnce(&Star
         budget,
         supervisors,
     };
-    let ended = MainLoop::new(setup.config.connections.concurrent_max).run(&inbox, &running);
+    let ended = main_loop.run(&inbox, &running);
     ctl.drain(Duration::from_millis(200));
     parts.front.hub.shutdown(Duration::from_millis(200));
     end_what_servers_lost(&keeper, cgroup.as_deref());
@@ -196,7 +198,7 @@ fn keeper(instance: &Instance, guardian: Option<Link>, cgroup: Option<&Path>) ->
     (Arc::new(Keeper::new(instance.marker(), ledger, guardian)), survey)
 }
 
-/// One supervisor per entry; those that can run are told that they are wanted.
+/// One supervisor per entry; those that can run have asked the gate when this returns.
 fn servers(
     config: &Config,
     state_dir: &Path,
@@ -222,12 +224,6 @@ fn servers(
             let message = format!("start a thread for {}: {error}", entry.name);
             Fault::new(FaultKind::HostResources, message).hint("the host is out of threads or memory")
         })?;
-        if let Some(problem) = &entry.problem {
-            server.tell(Report::Event(Event::Block(Some(problem.kind)), Some(problem.clone())));
-        }
-        if entry.enabled {
-            server.tell(Report::Event(Event::Want(true), None));
-        }
         all.push(server);
     }
     Ok((Arc::new(Registry::new(all)), over))
@@ -243,6 +239,8 @@ fn charge(config: &Config, entry: &ServerConfig, logs: &Path, keeper: &Arc<Keepe
         plan: launch::plan(entry, keeper.marker()),
         log: Some(LogFile::new(log, SERVER_LOG_BYTES_MAX)),
         keeper: keeper.clone(),
+        problem: entry.problem.clone(),
+        wanted: entry.enabled,
     }
 }
 
@@ -261,7 +259,7 @@ impl Parts {
         about: About,
         dir: &Path,
     ) -> std::io::Result<Parts> {
-        let router = Arc::new(Router { servers, board, cache: Cache::default() });
+        let router = Arc::new(Router { servers, board, cache: Cache::default(), early: Early::default() });
         let front = Arc::new(Front {
             router: router.clone(),
             sessions: Arc::new(Sessions::default()),
@@ -328,8 +326,7 @@ fn serve_control(parts: &Parts, control: std::os::unix::net::UnixListener) -> st
 }
 
 /// The thread "signals": blocked in a self-pipe, over with the process.
-fn watch_signals(news: &Sender<News>) -> std::io::Result<()> {
-    let mut signals = signal_hook::iterator::Signals::new([SIGTERM, SIGINT, SIGHUP, SIGCHLD])?;
+fn watch_signals(mut signals: Signals, news: &Sender<News>) -> std::io::Result<()> {
     let news = news.clone();
     thread::spawn("signals", move || {
         for signal in signals.forever() {
@@ -363,6 +360,8 @@ fn watch_guardian(keeper: &Arc<Keeper>, news: &Sender<News>) -> std::io::Result<
 fn sweep_behind(survey: Survey, keeper: &Arc<Keeper>) -> std::io::Result<()> {
     let keeper = keeper.clone();
     thread::spawn("sweep", move || {
+        // The first servers are starting at this moment, and somebody waits for them.
+        thread::be_polite();
         let begun = clock::now();
         let report = survey.carry_out();
         report.lines().iter().for_each(|line| log::warn!("{line}"));

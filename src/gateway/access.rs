@@ -39,7 +39,9 @@ impl Access {
         api_key: Option<&str>,
     ) -> Result<(), Refused> {
         let host = host.unwrap_or_default();
-        if !self.is_trusted(host_name(host)) {
+        // An address is no name that somebody could rebind; it is good enough where a token is needed as well.
+        let by_address = self.token.is_some() && ip(host_name(host)).is_some();
+        if !by_address && !self.is_trusted(host_name(host)) {
             let message =
                 format!("the Host `{}` is not one of this endpoint", crate::base::text::shorten(host, 80));
             return Err(refused(403, message, "name it in \"trusted_hosts\" if it is yours"));
@@ -68,11 +70,14 @@ impl Access {
 
     fn is_trusted(&self, name: &str) -> bool {
         let name = name.to_ascii_lowercase();
-        let bare = name.trim_start_matches('[').trim_end_matches(']');
         name == "localhost"
-            || bare.parse::<IpAddr>().is_ok_and(|ip| ip.is_loopback())
+            || ip(&name).is_some_and(|ip| ip.is_loopback())
             || self.trusted_hosts.contains(&name)
     }
+}
+
+fn ip(host: &str) -> Option<IpAddr> {
+    host.trim_start_matches('[').trim_end_matches(']').parse().ok()
 }
 
 fn refused(status: u16, message: String, hint: &str) -> Refused {

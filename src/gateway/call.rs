@@ -6,6 +6,7 @@ use super::catalogue::{Cache, Catalogue};
 use super::sessions::Mount;
 use crate::base::fault::{Fault, FaultKind};
 use crate::base::id::CallId;
+use crate::base::limits::CALL_TOTAL_MAX;
 use crate::base::text;
 use crate::base::time::Time;
 use crate::mcp::calls::NewCall;
@@ -17,8 +18,10 @@ use crate::server::link::{Link, Waiter};
 use crate::server::registry::Registry;
 use crate::server::slot::{Answer, Slot, Word};
 use crate::sys::clock;
+use parking_lot::Mutex;
 use std::ops::Range;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 /// What callers need of the running daemon.
@@ -26,6 +29,54 @@ pub struct Router {
     pub servers: Arc<Registry>,
     pub board: Board,
     pub cache: Cache,
+    pub early: Early,
+}
+
+/// Calls whose server is still starting: no link knows them yet, and their clients may cancel all the same. At most
+/// one per connection.
+#[derive(Debug, Default)]
+pub struct Early(Mutex<Vec<Arc<Awaiting>>>);
+
+#[derive(Debug)]
+struct Awaiting {
+    session: u64,
+    id: Box<str>,
+    cancelled: AtomicBool,
+}
+
+impl Early {
+    fn add(&self, request: &Request<'_>) -> EarlyCall<'_> {
+        let (session, id) = (request.session, request.id.into());
+        let call = Arc::new(Awaiting { session, id, cancelled: AtomicBool::new(false) });
+        self.0.lock().push(call.clone());
+        EarlyCall { all: self, call }
+    }
+
+    fn cancel(&self, concerned: impl Fn(&Awaiting) -> bool) {
+        let calls = self.0.lock();
+        calls
+            .iter()
+            .filter(|call| concerned(call))
+            .for_each(|call| call.cancelled.store(true, Ordering::Release));
+    }
+}
+
+/// A call's place among the early ones, left when dropped.
+struct EarlyCall<'a> {
+    all: &'a Early,
+    call: Arc<Awaiting>,
+}
+
+impl EarlyCall<'_> {
+    fn is_cancelled(&self) -> bool {
+        self.call.cancelled.load(Ordering::Acquire)
+    }
+}
+
+impl Drop for EarlyCall<'_> {
+    fn drop(&mut self) {
+        self.all.0.lock().retain(|call| !Arc::ptr_eq(call, &self.call));
+    }
 }
 
 /// One `tools/call` as a client sent it.
@@ -46,6 +97,8 @@ pub struct OpenCall {
     id: CallId,
     slot: Slot,
     deadline: Time,
+    /// However often progress moves the deadline.
+    latest: Time,
     patience: Duration,
     server: Arc<Server>,
     done: bool,
@@ -73,24 +126,39 @@ impl Router {
             return Err(Fault::new(FaultKind::Unknown, "tools/call: params have no string `name`"));
         };
         let (server, own_name) = self.target(request.mount, &name)?;
-        let now = clock::now();
-        let deadline = now + server.call_patience;
-        let until = request.patience.map_or(deadline, |own| deadline.min(now + own));
-        let link = self.ready_link(&server, until)?;
+        let opened = clock::now();
+        let deadline = opened + server.call_patience;
+        let until = request.patience.map_or(deadline, |own| deadline.min(opened + own));
+        let early = self.early.add(request);
         let slot = Slot::default();
-        let token = call.progress_token.clone().map(|span| request.params[span].into());
+        let token: Option<Box<str>> = call.progress_token.clone().map(|span| request.params[span].into());
         let new = NewCall {
             session: request.session,
             request: Some(request.id.into()),
-            opened: clock::now(),
+            opened,
             deadline,
             patience: server.call_patience,
             wants_progress: token.is_some(),
         };
         let rename = own_name.map(|own| (span, envelope::quote(&own)));
-        let params = |id: CallId| Some(rewritten(request.params, &call, rename, id));
-        let id = link.call(new, Waiter::Caller { slot: slot.clone(), token }, "tools/call", params)?;
-        Ok(OpenCall { link, id, slot, deadline, patience: server.call_patience, server, done: false })
+        let params = |id: CallId| Some(rewritten(request.params, &call, rename.as_ref(), id));
+        loop {
+            let link = self.ready_link(&server, until, &early)?;
+            let waiter = Waiter::Caller { slot: slot.clone(), token: token.clone() };
+            match link.call(new.clone(), waiter, "tools/call", params) {
+                Ok(id) => {
+                    if early.is_cancelled() {
+                        // The cancellation came just before the link knew the call; the slot hears of it like any other.
+                        link.cancel(request.session, request.id, None);
+                    }
+                    let (patience, latest) = (server.call_patience, opened + CALL_TOTAL_MAX);
+                    return Ok(OpenCall { link, id, slot, deadline, latest, patience, server, done: false });
+                }
+                // That life was being stopped while we turned to it, and nothing was sent: the next one is waited for.
+                Err(fault) if fault.kind == FaultKind::Stopped && !is_current(&server, &link) => (),
+                Err(fault) => return Err(fault),
+            }
+        }
     }
 
     /// The server that `name` belongs to, and the tool's own name where that is another one.
@@ -143,11 +211,19 @@ impl Router {
     }
 
     /// Waits while the server is on its way; a server that is down says why at once.
-    fn ready_link(&self, server: &Arc<Server>, deadline: Time) -> Result<Arc<Link>, Fault> {
+    fn ready_link(
+        &self,
+        server: &Arc<Server>,
+        deadline: Time,
+        early: &EarlyCall<'_>,
+    ) -> Result<Arc<Link>, Fault> {
         if let Some(link) = server.link() {
             return Ok(link);
         }
         let settled = || match server.link() {
+            _ if early.is_cancelled() => {
+                Some(Err(Fault::new(FaultKind::Cancelled, "cancelled by the client")))
+            }
             Some(link) => Some(Ok(link)),
             None => (!server.status().is_coming() && server.status().state != "ready")
                 .then(|| Err(not_ready(server))),
@@ -156,14 +232,46 @@ impl Router {
     }
 }
 
+impl Router {
+    /// Ends the request `id` of a session, wherever it waits.
+    pub fn cancel(&self, session: u64, id: &str, reason: Option<&str>) {
+        self.cancel_early(|call| call.session == session && *call.id == *id);
+        for server in self.servers.all().iter() {
+            if server.link().is_some_and(|link| link.cancel(session, id, reason)) {
+                return;
+            }
+        }
+    }
+
+    /// Ends every call of a session that is over.
+    pub fn session_over(&self, session: u64) {
+        self.cancel_early(|call| call.session == session);
+        for server in self.servers.all().iter() {
+            if let Some(link) = server.link() {
+                link.session_over(session);
+            }
+        }
+    }
+
+    /// Before the links are looked at: a call that moves from here to its link meanwhile sees it there.
+    fn cancel_early(&self, concerned: impl Fn(&Awaiting) -> bool) {
+        self.early.cancel(concerned);
+        self.board.post();
+    }
+}
+
+fn is_current(server: &Server, link: &Arc<Link>) -> bool {
+    server.link().is_some_and(|current| current.life == link.life)
+}
+
 /// The params with our progress token, and the tool's own name.
-fn rewritten(params: &str, call: &CallParams, rename: Option<(Range<usize>, String)>, id: CallId) -> String {
+fn rewritten(params: &str, call: &CallParams, rename: Option<&(Range<usize>, String)>, id: CallId) -> String {
     let token = id.0.to_string();
     let mut edits: Vec<(Range<usize>, &str)> = Vec::with_capacity(2);
     if let Some(span) = &call.progress_token {
         edits.push((span.clone(), &token));
     }
-    if let Some((span, name)) = &rename {
+    if let Some((span, name)) = rename {
         edits.push((span.clone(), name));
     }
     edits.sort_by_key(|(span, _)| span.start);
@@ -184,19 +292,30 @@ pub fn unknown_server(servers: &Registry, name: &str) -> Fault {
 pub fn not_ready(server: &Server) -> Fault {
     let status = server.status();
     let why = status.reason.as_ref().or(status.last_error.as_ref().map(|happened| &happened.fault));
-    let mut message = format!("server `{}` is {}", server.name, status.state.replace('_', "-"));
-    let mut hint = format!("mcpvisor upstream restart {} tries again", server.name);
+    let name = &server.name;
+    let is = match status.state {
+        "backoff" => "is in backoff",
+        "auto_disabled" => "was given up after repeated failures",
+        "queued" | "connecting" => "is still starting",
+        other => &format!("is {other}"),
+    };
+    let mut message = format!("server `{name}` {is}");
     if status.state == "disabled" {
-        hint = format!("mcpvisor upstream enable {}", server.name);
-    } else if let Some(fault) = why {
+        return Fault::new(FaultKind::NotReady, message).hint(format!("mcpvisor upstream enable {name}"));
+    }
+    if let Some(fault) = why {
         message.push_str(&format!(": {}", fault.message));
-        if !fault.hint.is_empty() {
-            hint = fault.hint.clone();
-        }
     }
     if let Some(at) = &status.next_retry_at {
         message.push_str(&format!("; next try at {at}"));
     }
+    let again = format!("mcpvisor upstream restart {name} tries again");
+    let hint = match why.map(|fault| fault.hint.as_str()).filter(|hint| !hint.is_empty()) {
+        Some(hint) if status.state == "auto_disabled" => format!("{hint}; {again}"),
+        Some(hint) => hint.to_owned(),
+        None if status.is_coming() => format!("try again later, or see: mcpvisor upstream logs {name}"),
+        None => again,
+    };
     Fault::new(FaultKind::NotReady, message).hint(hint)
 }
 
@@ -217,7 +336,7 @@ impl OpenCall {
                     return Heard::Answer(answer);
                 }
                 Some(Word::Progress(params)) => {
-                    self.deadline = clock::now() + self.patience;
+                    self.deadline = self.latest.min(clock::now() + self.patience);
                     return Heard::Progress(params);
                 }
                 Some(Word::PeerClosed) => return Heard::PeerClosed,
@@ -259,15 +378,6 @@ impl Drop for OpenCall {
     fn drop(&mut self) {
         if !self.done {
             self.link.abandon(self.id);
-        }
-    }
-}
-
-/// Ends the request `id` of a session, wherever it waits.
-pub fn cancel(servers: &Registry, session: u64, id: &str, reason: Option<&str>) {
-    for server in servers.all().iter() {
-        if server.link().is_some_and(|link| link.cancel(session, id, reason)) {
-            return;
         }
     }
 }

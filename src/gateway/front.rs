@@ -268,7 +268,7 @@ impl Front {
         }
         let part = |key| scan::find(params, key).map(|span| &params[span]);
         if let Some(id) = part("requestId") {
-            call::cancel(&self.router.servers, session.number, id, part("reason"));
+            self.router.cancel(session.number, id, part("reason"));
         }
     }
 
@@ -315,11 +315,7 @@ impl Front {
             session.streams.iter().for_each(|stream| {
                 self.hub.close(*stream);
             });
-            for server in self.router.servers.all().iter() {
-                if let Some(link) = server.link() {
-                    link.session_over(session.number);
-                }
-            }
+            self.router.session_over(session.number);
         }
         exchange.respond(204, &[], b"");
     }

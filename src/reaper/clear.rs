@@ -13,6 +13,7 @@ use crate::sys::procfs::{self, Process};
 use crate::sys::{clock, kin};
 use nix::sys::signal::Signal;
 use std::collections::{BTreeMap, BTreeSet};
+use std::io;
 use std::time::Duration;
 
 /// One wait for deaths, before looking again for what forked meanwhile.
@@ -22,6 +23,8 @@ const LOOK_AGAIN: Duration = Duration::from_millis(250);
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Cleared {
     pub ended: Vec<Process>,
+    /// Nothing could be seen when the time was over (no descriptor left): who is there is not known.
+    pub blind: bool,
     /// Still there when the time was over: not killable for us, or stuck in the kernel.
     pub left: Vec<Process>,
 }
@@ -50,7 +53,7 @@ pub fn clear_life(life: &LifeEnd) -> Cleared {
     Clearing::new(&look, &kill_group, &|| ()).kill_until_none(deadline)
 }
 
-fn members_of_life(life: &LifeEnd, all: &[Process]) -> BTreeSet<u32> {
+fn members_of_life(life: &LifeEnd, all: &[Process]) -> io::Result<BTreeSet<u32>> {
     let (leader, start) = life.leader;
     // Nothing that descends from the leader is older than it, which spares most of /proc.
     let younger = all.iter().filter(|process| process.start >= start);
@@ -58,27 +61,27 @@ fn members_of_life(life: &LifeEnd, all: &[Process]) -> BTreeSet<u32> {
     let mut seeds = Vec::new();
     for process in younger.filter(|process| process.pid != me) {
         let in_group = process.pid == leader || process.pgid == leader;
-        if in_group || is_marked(process.pid, life.mark) || is_stray(process, me, life) {
+        if in_group || is_marked_or_stray(process, me, life)? {
             seeds.push(process.pid);
         }
     }
-    with_below(&Tree::new(all), seeds, &|_| false)
+    Ok(with_below(&Tree::new(all), seeds, &|_| false))
 }
 
-fn is_marked(pid: u32, mark: &Mark) -> bool {
-    Mark::of(pid).is_some_and(|found| {
-        (&found.session, &found.server, found.life) == (&mark.session, &mark.server, mark.life)
-    })
+fn is_marked_or_stray(process: &Process, me: u32, life: &LifeEnd) -> io::Result<bool> {
+    let Some(found) = Mark::look(process.pid)? else { return is_stray(process, me, life) };
+    let mark = life.mark;
+    Ok((&found.session, &found.server, found.life) == (&mark.session, &mark.server, mark.life))
 }
 
 /// An orphan that came to us, cleared its environment, and still holds a pipe of the life.
-fn is_stray(process: &Process, me: u32, life: &LifeEnd) -> bool {
-    process.ppid == me
-        && !(life.known)(process.pid)
-        && Mark::of(process.pid).is_none()
-        && kin::pipes(process.pid).iter().any(|inode| life.pipes.contains(inode))
-        // Between fork and exec a child of another life holds all our descriptors and still shows our command line.
-        && procfs::command_line(process.pid) != procfs::command_line(me)
+fn is_stray(process: &Process, me: u32, life: &LifeEnd) -> io::Result<bool> {
+    if process.ppid != me || (life.known)(process.pid) {
+        return Ok(false);
+    }
+    let holds = kin::look_at_pipes(process.pid)?.iter().any(|inode| life.pipes.contains(inode));
+    // Between fork and exec a child of another life holds all our descriptors and still shows our command line.
+    Ok(holds && procfs::command_line(process.pid) != procfs::command_line(me))
 }
 
 /// Everything below this process: what the guardian ends after the daemon's death, and the daemon, at the end of its
@@ -115,7 +118,7 @@ pub fn clear_everything(what: &Everything, gently: bool) -> Cleared {
     clearing.kill_until_none(clock::now() + CRASH_CLEANING)
 }
 
-fn members_of_everything(what: &Everything, all: &[Process]) -> BTreeSet<u32> {
+fn members_of_everything(what: &Everything, all: &[Process]) -> io::Result<BTreeSet<u32>> {
     let me = std::process::id();
     let tree = Tree::new(all);
     let spared = |process: &Process| process.start < what.since || Some(process.sid) == what.spared_session;
@@ -125,14 +128,17 @@ fn members_of_everything(what: &Everything, all: &[Process]) -> BTreeSet<u32> {
     seeds.extend(all.iter().filter(is_leader).map(|process| process.pid));
     let may_be_marked =
         all.iter().filter(|process| process.start >= what.since && !seeds.contains(&process.pid));
-    let of_session =
-        |process: &&Process| Mark::of(process.pid).is_some_and(|mark| mark.session == what.session);
-    let marked: Vec<u32> = may_be_marked.filter(of_session).map(|process| process.pid).collect();
+    let mut marked = Vec::new();
+    for process in may_be_marked {
+        if Mark::look(process.pid)?.is_some_and(|mark| mark.session == what.session) {
+            marked.push(process.pid);
+        }
+    }
     seeds.extend(marked);
     let never = tree.above(me);
     let mut found = with_below(&tree, seeds, &spared);
     found.retain(|pid| *pid != me && *pid != 1 && !never.contains(pid));
-    found
+    Ok(found)
 }
 
 fn with_below(tree: &Tree, seeds: Vec<u32>, stop: &dyn Fn(&Process) -> bool) -> BTreeSet<u32> {
@@ -141,10 +147,13 @@ fn with_below(tree: &Tree, seeds: Vec<u32>, stop: &dyn Fn(&Process) -> bool) -> 
     found
 }
 
+/// Which of all processes belong; an error if that could not be seen.
+type Look<'a> = dyn Fn(&[Process]) -> io::Result<BTreeSet<u32>> + 'a;
+
 /// The loop itself.
 struct Clearing<'a> {
     /// Which of all processes belong.
-    look: &'a dyn Fn(&[Process]) -> BTreeSet<u32>,
+    look: &'a Look<'a>,
     /// SIGKILL to many at once, before each by itself.
     kill_many: &'a dyn Fn(),
     reap: &'a dyn Fn(),
@@ -152,16 +161,13 @@ struct Clearing<'a> {
 }
 
 impl<'a> Clearing<'a> {
-    fn new(
-        look: &'a dyn Fn(&[Process]) -> BTreeSet<u32>,
-        kill_many: &'a dyn Fn(),
-        reap: &'a dyn Fn(),
-    ) -> Clearing<'a> {
+    fn new(look: &'a Look<'a>, kill_many: &'a dyn Fn(), reap: &'a dyn Fn()) -> Clearing<'a> {
         Clearing { look, kill_many, reap, found: BTreeMap::new() }
     }
 
     fn terminate(&mut self, deadline: Time) {
-        let holds = hold_all(&self.alive());
+        // Who cannot be seen now is met by SIGKILL.
+        let holds = hold_all(&self.alive().unwrap_or_default());
         signal_all(&holds, Signal::SIGTERM);
         hold::wait_all(&holds, deadline, None);
         (self.reap)();
@@ -169,23 +175,32 @@ impl<'a> Clearing<'a> {
 
     fn kill_until_none(mut self, deadline: Time) -> Cleared {
         loop {
-            let alive = self.alive();
+            let seen = self.alive();
             let now = clock::now();
-            if alive.is_empty() || now >= deadline {
-                return self.result(alive);
+            let next = deadline.min(now + LOOK_AGAIN);
+            match seen {
+                Ok(alive) if alive.is_empty() || now >= deadline => return self.result(alive, false),
+                Ok(alive) => {
+                    let holds = hold_all(&alive);
+                    (self.kill_many)();
+                    signal_all(&holds, Signal::SIGKILL);
+                    hold::wait_all(&holds, next, None);
+                }
+                Err(_) if now >= deadline => return self.result(Vec::new(), true),
+                Err(error) => {
+                    log::debug!("look for what is left: {error}");
+                    (self.kill_many)();
+                    hold::pause_until(next);
+                }
             }
-            let holds = hold_all(&alive);
-            (self.kill_many)();
-            signal_all(&holds, Signal::SIGKILL);
-            hold::wait_all(&holds, deadline.min(now + LOOK_AGAIN), None);
             (self.reap)();
         }
     }
 
     /// Those that belong and have not ended: found in this look or in an earlier one.
-    fn alive(&mut self) -> Vec<Process> {
-        let all = procfs::all();
-        let belong = (self.look)(&all);
+    fn alive(&mut self) -> io::Result<Vec<Process>> {
+        let all = procfs::look()?;
+        let belong = (self.look)(&all)?;
         let known = |process: &Process| self.found.contains_key(&identity(process));
         let belongs = |process: &Process| belong.contains(&process.pid) || known(process);
         let alive: Vec<Process> =
@@ -193,14 +208,14 @@ impl<'a> Clearing<'a> {
         for process in &alive {
             self.found.entry(identity(process)).or_insert_with(|| process.clone());
         }
-        alive
+        Ok(alive)
     }
 
-    fn result(mut self, left: Vec<Process>) -> Cleared {
+    fn result(mut self, left: Vec<Process>, blind: bool) -> Cleared {
         left.iter().for_each(|process| {
             self.found.remove(&identity(process));
         });
-        Cleared { ended: self.found.into_values().collect(), left }
+        Cleared { ended: self.found.into_values().collect(), blind, left }
     }
 }
 

@@ -292,6 +292,9 @@ fn obituary(ended: Ended, cleared: &Cleared) -> Option<String> {
                 .expect("a String takes every write");
         }
     }
+    if cleared.blind {
+        text.push_str("; what it left cannot be seen, as this host is out of files or memory");
+    }
     Some(text)
 }
 
@@ -321,7 +324,7 @@ mod tests {
     fn obituaries() {
         #[track_caller]
         fn check(ended: Ended, left_behind: u32, text: Option<&str>) {
-            let cleared = Cleared { ended: (1..=left_behind).map(process).collect(), left: Vec::new() };
+            let cleared = Cleared { ended: (1..=left_behind).map(process).collect(), ..Cleared::default() };
             assert_eq!(obituary(ended, &cleared).as_deref(), text);
         }
         check(Ended::Code(0), 0, None);
@@ -331,7 +334,7 @@ mod tests {
         check(Ended::Signal(9), 0, Some("the daemon was killed by signal 9"));
         let text = "the daemon was killed by signal 9; ended 2 processes that it left: node (1), node (2)";
         check(Ended::Signal(9), 2, Some(text));
-        let cleared = Cleared { ended: (1..=10).map(process).collect(), left: Vec::new() };
+        let cleared = Cleared { ended: (1..=10).map(process).collect(), ..Cleared::default() };
         assert!(obituary(Ended::Signal(9), &cleared).unwrap().ends_with("node (8), 2 more"));
     }
 

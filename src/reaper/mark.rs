@@ -8,6 +8,11 @@ use crate::base::id::{Life, Slug};
 use crate::sys::{kin, procfs};
 use serde::{Deserialize, Serialize};
 use std::fmt;
+use std::io;
+use std::sync::OnceLock;
+
+/// What all names begin with.
+const PREFIX: &str = "MCPVISOR_";
 
 /// The names, as `mcpvisor` scrubs them from what it inherits and sets them on what it starts.
 pub const INSTANCE: &str = "MCPVISOR_INSTANCE";
@@ -44,7 +49,12 @@ impl Mark {
 
     /// The mark of a process; `None` if it has none, or its environment may not be read.
     pub fn of(pid: u32) -> Option<Mark> {
-        Mark::read(&kin::environ(pid))
+        Mark::read(&kin::environ(pid, PREFIX))
+    }
+
+    /// The same, with an error if we could not look: see [`procfs::look`].
+    pub fn look(pid: u32) -> io::Result<Option<Mark>> {
+        Ok(Mark::read(&kin::look_at_environ(pid, PREFIX)?))
     }
 
     /// `None` without an instance and a session.
@@ -89,9 +99,13 @@ pub struct Place {
 }
 
 impl Place {
-    /// Where we run. Without a boot id nothing compares as equal to anything, so nothing can be proven dead.
+    /// Where we run, which never changes. Without a boot id nothing compares as equal to anything, so nothing can be
+    /// proven dead.
     pub fn here() -> Place {
-        Place { boot: procfs::boot_id().unwrap_or_default(), pid_namespace: kin::pid_namespace() }
+        static HERE: OnceLock<Place> = OnceLock::new();
+        let look =
+            || Place { boot: procfs::boot_id().unwrap_or_default(), pid_namespace: kin::pid_namespace() };
+        HERE.get_or_init(look).clone()
     }
 }
 

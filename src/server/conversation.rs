@@ -10,7 +10,6 @@ use crate::base::fault::{Fault, FaultKind};
 use crate::base::id::{CallId, Life};
 use crate::base::limits::{GARBAGE_LINES_MAX, LIST_PAGES_MAX, TOOLS_MAX};
 use crate::base::text;
-use crate::base::time::Time;
 use crate::mcp::calls::NewCall;
 use crate::mcp::envelope::{self, Message, Outcome};
 use crate::mcp::tools::{self, Tool};
@@ -32,6 +31,8 @@ pub struct Conversation {
     /// The list changed while it was being read.
     list_again: bool,
     probing: bool,
+    /// The ping that was sent last.
+    ping: Option<CallId>,
     garbage: usize,
 }
 
@@ -62,6 +63,7 @@ impl Conversation {
             list: None,
             list_again: false,
             probing: false,
+            ping: None,
             garbage: 0,
         }
     }
@@ -74,8 +76,14 @@ impl Conversation {
     /// Asks for a sign of life; the next line that comes is one.
     pub fn probe(&mut self) {
         if self.stage == Stage::Serving {
+            // One that was never answered must not wait for ever: a server that talks but knows no ping would
+            // collect them.
+            if let Some(unanswered) = self.ping.take() {
+                self.link.abandon(unanswered);
+            }
             self.probing = true;
-            self.ask(Purpose::Probe, "ping", "{}".to_owned());
+            // Not sent, its deadline counts the miss.
+            self.ping = self.ask(Purpose::Probe, "ping", "{}".to_owned());
         }
     }
 
@@ -155,8 +163,15 @@ impl Conversation {
     }
 
     fn list(&mut self) {
-        self.list = Some(List::default());
-        self.ask(Purpose::ListTools, "tools/list", "{}".to_owned());
+        self.list_page(List::default(), "{}".to_owned());
+    }
+
+    fn list_page(&mut self, list: List, params: String) {
+        // Not sent in a first start, the connect deadline ends it. Later the old list stays until the server says
+        // again that it changed.
+        if self.ask(Purpose::ListTools, "tools/list", params).is_some() {
+            self.list = Some(list);
+        }
     }
 
     fn listed(&mut self, result: &str) {
@@ -171,8 +186,7 @@ impl Conversation {
         list.pages += 1;
         match page.next {
             Some(cursor) if list.pages < LIST_PAGES_MAX && list.tools.len() < TOOLS_MAX => {
-                self.list = Some(list);
-                self.ask(Purpose::ListTools, "tools/list", format!("{{\"cursor\":{cursor}}}"));
+                self.list_page(list, format!("{{\"cursor\":{cursor}}}"));
             }
             next => {
                 if next.is_some() || list.tools.len() > TOOLS_MAX {
@@ -189,12 +203,12 @@ impl Conversation {
     }
 
     fn discovered(&mut self, tools: Vec<Tool>) {
-        self.server.listed(tools);
+        let changed = self.server.listed(tools);
         if self.stage == Stage::Discovering {
             self.stage = Stage::Serving;
             self.server.open(self.link.clone());
             self.tell(Event::Discovered(self.life), None);
-        } else {
+        } else if changed {
             self.server.tell(Report::Listed(self.life));
         }
         if std::mem::take(&mut self.list_again) {
@@ -257,7 +271,8 @@ impl Conversation {
         }
     }
 
-    fn ask(&mut self, purpose: Purpose, method: &str, params: String) {
+    /// `None` if it could not be sent.
+    fn ask(&mut self, purpose: Purpose, method: &str, params: String) -> Option<CallId> {
         let now = clock::now();
         let call = NewCall {
             session: 0,
@@ -267,23 +282,11 @@ impl Conversation {
             patience: NO_DEADLINE,
             wants_progress: false,
         };
-        if let Err(fault) = self.link.call(call, Waiter::Own(purpose), method, |_| Some(params)) {
-            match purpose {
-                // The probe's deadline counts the miss.
-                Purpose::Probe => log::debug!("{}: probe not sent: {fault}", self.server.name),
-                Purpose::Initialize | Purpose::ListTools => {
-                    log::debug!("{}: {method} not sent: {fault}", self.server.name)
-                }
-            }
-        }
+        let sent = self.link.call(call, Waiter::Own(purpose), method, |_| Some(params));
+        sent.inspect_err(|fault| log::debug!("{}: {method} not sent: {fault}", self.server.name)).ok()
     }
 
     fn tell(&self, event: Event, fault: Option<Fault>) {
         self.server.tell(Report::Event(event, fault));
     }
-}
-
-/// A deadline that never comes, for calls that somebody else ends.
-pub fn far_away(now: Time) -> Time {
-    now + NO_DEADLINE
 }

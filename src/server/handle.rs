@@ -130,12 +130,16 @@ impl Server {
         self.known.write().greeting = Some(Arc::new(greeting));
     }
 
-    pub(super) fn listed(&self, tools: Vec<Tool>) {
-        let same = self.known.read().tools.as_ref().is_some_and(|known| **known == tools);
-        if !same {
-            self.known.write().tools = Some(Arc::new(tools));
+    /// Whether it is another list than before.
+    pub(super) fn listed(&self, tools: Vec<Tool>) -> bool {
+        let mut known = self.known.write();
+        let changed = known.tools.as_ref().is_none_or(|known| **known != tools);
+        if changed {
+            known.tools = Some(Arc::new(tools));
+            // Under the lock: whoever sees the new list sees that the lists have changed, too.
             self.board.lists_changed();
         }
+        changed
     }
 
     pub(super) fn open(&self, link: Arc<Link>) {

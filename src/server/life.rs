@@ -20,7 +20,7 @@ use crate::reaper::keeper::Keeper;
 use crate::reaper::ledger::Leader;
 use crate::reaper::mark::Mark;
 use crate::sys::spawn::{self, Child, Exit, Program};
-use crate::sys::{clock, thread};
+use crate::sys::{clock, hold, thread};
 use nix::errno::Errno;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::signal::Signal;
@@ -111,7 +111,14 @@ fn clear(server: &Server, child: &Child, traces: &Traces) {
     let leader = (traces.pid, traces.start);
     let known = |pid| spawn::is_ours(pid);
     let end = LifeEnd { leader, mark: &traces.mark, pipes: &traces.pipes, known: &known };
-    let cleared = clear::clear_life(&end);
+    // A life whose end cannot be seen is not over. Each round takes its time, so this loop does not spin.
+    let cleared = loop {
+        let cleared = clear::clear_life(&end);
+        if !cleared.blind {
+            break cleared;
+        }
+        log::error!("{}: cannot see what it left: out of files or memory; looking again", server.name);
+    };
     for process in &cleared.ended {
         if process.pid != child.pid {
             log::info!("{}: ended {} ({}), which it had left behind", server.name, process.comm, process.pid);
@@ -194,7 +201,7 @@ impl<'a> Body<'a> {
 
     /// A server that has closed a pipe and is not about to exit is of no use any more.
     fn look_for_closed_pipes(&mut self) {
-        if self.exited || self.stopping || self.useless {
+        if !self.may_be_useless() {
             return;
         }
         let (kind, pipe) = match (self.stdout, self.link.is_broken()) {
@@ -211,6 +218,11 @@ impl<'a> Body<'a> {
         }
     }
 
+    /// Neither over, nor told to end, nor known to be useless.
+    fn may_be_useless(&self) -> bool {
+        !(self.exited || self.stopping || self.useless)
+    }
+
     fn wait(&self) -> Ready {
         let clogged = self.link.clogged();
         let mut fds = vec![self.orders.wake().poll_fd()];
@@ -225,11 +237,10 @@ impl<'a> Body<'a> {
             fds.push(PollFd::new(fd.as_fd(), PollFlags::POLLOUT));
             fds.len() - 1
         });
-        let patience =
-            self.exit_patience.filter(|_| !self.exited && !self.useless).map_or(PollTimeout::NONE, |at| {
-                let left = at.since(clock::now()).as_millis() as u16;
-                PollTimeout::from(left.saturating_add(1))
-            });
+        let patience = self
+            .exit_patience
+            .filter(|_| self.may_be_useless())
+            .map_or(PollTimeout::NONE, |at| hold::timeout(at.since(clock::now())));
         // EINTR or out of memory: nothing is ready, and the loop asks again.
         let _ = poll(&mut fds, patience);
         let is_ready = |index: Option<usize>| {

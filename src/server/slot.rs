@@ -1,4 +1,4 @@
-//! Where one caller waits for its answer. A slot is made once per thread that calls, and used for one call at a time.
+//! Where one caller waits for its answer: one slot per call, shared with whoever may answer it.
 
 use crate::base::fault::Fault;
 use crate::base::limits::SLOT_MESSAGES_MAX;
@@ -65,11 +65,6 @@ impl Slot {
             }
         }
         words.pop_front()
-    }
-
-    /// Forgets what an earlier call left (a `PeerClosed` that came after its answer).
-    pub fn clear(&self) {
-        self.0.words.lock().clear();
     }
 
     fn push(&self, word: Word) {

@@ -1,6 +1,6 @@
 //! The thread that owns one server: `recv -> step -> act`, and nothing else.
 //!
-//! It ends when the server is retired and off, or when nobody can speak to it any more.
+//! It ends when the server is retired and off.
 
 use super::board::Board;
 use super::handle::{Report, Server};
@@ -43,9 +43,14 @@ pub struct Charge {
     pub log: Option<LogFile>,
     /// Where lives are written down, so that they can be found whatever dies.
     pub keeper: Arc<Keeper>,
+    /// Why its entry cannot be run as it is.
+    pub problem: Option<Fault>,
+    /// Whether it is to run from the beginning; otherwise `Event::Want(true)` starts it.
+    pub wanted: bool,
 }
 
-/// Starts the supervisor of one server; it does nothing until it hears `Event::Want(true)`.
+/// Starts the supervisor of one server. When this returns, the server shows what became of its first orders: nobody
+/// ever sees one that is about to start as one that is disabled.
 pub fn start(
     charge: Charge,
     board: Board,
@@ -57,7 +62,7 @@ pub fn start(
     let server = Arc::new(Server::new(first, charge.call_patience, charge.log, board, sender));
     let tape = Tape::new(&machine);
     let name = format!("sup:{}", server.slug);
-    let supervisor = Supervisor {
+    let mut supervisor = Supervisor {
         server: server.clone(),
         machine,
         policy: charge.policy,
@@ -71,6 +76,13 @@ pub fn start(
         tape,
         retired: false,
     };
+    if let Some(problem) = charge.problem {
+        let event = Event::Block(Some(problem.kind));
+        supervisor.take(Report::Event(event, Some(problem)));
+    }
+    if charge.wanted {
+        supervisor.step(Event::Want(true));
+    }
     let handle = thread::spawn_vital(&name, move || supervisor.run(&inbox))?;
     Ok((server, handle))
 }
@@ -101,6 +113,7 @@ impl Supervisor {
             match report {
                 Ok(report) => self.take(report),
                 Err(RecvTimeoutError::Timeout) => self.step(Event::Due),
+                // Not while we live: our own `server` holds a sender.
                 Err(RecvTimeoutError::Disconnected) => return,
             }
             if self.retired && self.machine.life().is_none() {
@@ -152,9 +165,12 @@ impl Supervisor {
         if matches!(event, Event::Discovered(_) | Event::ProbeOk(_)) && after.0 == "ready" {
             self.last_success = Some(clock::wall());
         }
-        self.own_verdict(event);
+        if before != after && after == ("stopping", "close_input") {
+            self.own_verdict();
+        }
+        let mut unborn = None;
         for action in actions {
-            self.act(action);
+            unborn = unborn.or(self.act(action));
         }
         if self.machine.life().is_none() {
             self.orders = None;
@@ -166,14 +182,14 @@ impl Supervisor {
         if before != after || matches!(event, Event::ProbeOk(_) | Event::Spawned(_)) {
             self.publish();
         }
+        if let Some((event, fault)) = unborn {
+            self.heard_fault(event, fault);
+            self.step(event);
+        }
     }
 
     /// Faults that the machine finds by itself: nobody else could put them into words.
-    fn own_verdict(&mut self, event: Event) {
-        if event != Event::Due || self.machine.state() != "stopping" || self.machine.phase() != "close_input"
-        {
-            return;
-        }
+    fn own_verdict(&mut self) {
         let name = &self.server.name;
         let fault = match self.machine.reason() {
             Some(kind @ FaultKind::ConnectTimeout) => {
@@ -195,11 +211,12 @@ impl Supervisor {
         self.last_error = Some((fault, clock::wall()));
     }
 
-    fn act(&mut self, action: Action) {
+    /// Returns the end of a life that could not even begin.
+    fn act(&mut self, action: Action) -> Option<(Event, Fault)> {
         match action {
             Action::AskGate => (self.gate)(GateRequest::Ask(self.server.name.clone())),
             Action::LeaveGate => (self.gate)(GateRequest::Leave(self.server.name.clone())),
-            Action::Launch(life) => self.launch(life),
+            Action::Launch(life) => return self.launch(life),
             Action::Probe(life) => self.order(life, Order::Probe),
             Action::CloseInput(life) => self.order(life, Order::CloseInput),
             Action::Term(life) => self.order(life, Order::Term),
@@ -208,6 +225,7 @@ impl Supervisor {
             // No server lives on an engine yet, so no machine asks for one.
             Action::AskEngine => (),
         }
+        None
     }
 
     fn order(&self, life: Life, order: Order) {
@@ -218,22 +236,17 @@ impl Supervisor {
         }
     }
 
-    fn launch(&mut self, life: Life) {
+    fn launch(&mut self, life: Life) -> Option<(Event, Fault)> {
         let begun = Orders::new().and_then(|orders| {
             self.orders = Some((life, orders.clone()));
             let (server, keeper) = (self.server.clone(), self.keeper.clone());
             life::begin(Birth { life, server, program: (self.plan)(life), orders, keeper })
         });
-        if let Err(error) = begun {
-            let fault = Fault::new(
-                FaultKind::HostResources,
-                format!("start a thread for {}: {error}", self.server.name),
-            )
-            .hint("the host is out of files, threads or memory");
-            let event = Event::SpawnFailed(life, fault.kind);
-            self.heard_fault(event, fault);
-            self.step(event);
-        }
+        let error = begun.err()?;
+        let message = format!("start a thread for {}: {error}", self.server.name);
+        let fault =
+            Fault::new(FaultKind::HostResources, message).hint("the host is out of files, threads or memory");
+        Some((Event::SpawnFailed(life, fault.kind), fault))
     }
 
     /// One line per transition, for people: in the main log and in the server's own.
@@ -284,7 +297,8 @@ impl Supervisor {
         let at = |time: Time| {
             let past = now.since(time).as_millis() as u64;
             let ahead = time.since(now).as_millis() as u64;
-            Wall(wall.0 + ahead - past).rfc3339()
+            // The wall clock may have been set back, even to 1970.
+            Wall((wall.0 + ahead).saturating_sub(past)).rfc3339()
         };
         let known = self.server.known();
         let last_error = self.last_error.clone();

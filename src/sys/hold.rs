@@ -83,6 +83,18 @@ pub fn wait_all(holds: &[Hold], deadline: Time, interrupt: Option<BorrowedFd>) -
     }
 }
 
+/// For who can only look again later.
+pub fn pause_until(deadline: Time) {
+    loop {
+        let left = deadline.since(clock::now());
+        if left.is_zero() {
+            return;
+        }
+        // A signal that interrupts the poll only makes us compute again.
+        let _ = poll(&mut [], timeout(left));
+    }
+}
+
 /// Whether `interrupt` is readable.
 fn poll_once(waiting: &[&Hold], patience: Duration, interrupt: Option<BorrowedFd>) -> bool {
     let held = waiting.iter().filter_map(|hold| hold.fd.as_ref());

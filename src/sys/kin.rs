@@ -1,13 +1,14 @@
 //! Kinship and identity of processes beyond `/proc/PID/stat`: our children and how to reap one, groups, namespaces,
 //! and the pipes that a process holds.
 
-use super::procfs::{self, Process};
+use super::procfs::{self, Process, unless_exhausted};
 use nix::errno::Errno;
 use nix::poll::poll;
 use nix::sys::signal::{Signal, killpg};
 use nix::sys::wait::{WaitPidFlag, WaitStatus, waitpid};
 use nix::unistd::Pid;
 use std::fs;
+use std::io;
 use std::os::unix::fs::MetadataExt;
 
 /// How a child ended.
@@ -33,18 +34,24 @@ pub fn has_ended(process: &Process) -> bool {
 const EXEC_LOOKS: usize = 10;
 const EXEC_PAUSE_MS: u8 = 1;
 
-/// The environment that `pid` was executed with, empty if it has none or it may not be read. For a moment inside
-/// execve(2) a process shows neither environment nor command line: that moment is waited out.
-pub fn environ(pid: u32) -> Vec<(String, String)> {
+/// The variables that begin with `prefix` in the environment that `pid` was executed with, empty if it has none or
+/// it may not be read. For a moment inside execve(2) a process shows neither environment nor command line: that
+/// moment is waited out.
+pub fn environ(pid: u32, prefix: &str) -> Vec<(String, String)> {
+    look_at_environ(pid, prefix).unwrap_or_default()
+}
+
+/// The same, with an error if we could not look: see [`procfs::look`].
+pub fn look_at_environ(pid: u32, prefix: &str) -> io::Result<Vec<(String, String)>> {
     for _ in 0..EXEC_LOOKS {
-        let environ = procfs::environ(pid);
-        if !environ.is_empty() || !is_inside_exec(pid) {
-            return environ;
+        let block = procfs::look_at_environ(pid)?;
+        if !block.is_empty() || !is_inside_exec(pid) {
+            return Ok(procfs::variables(&block, prefix));
         }
         // An interrupted pause is only shorter.
         let _ = poll(&mut [], EXEC_PAUSE_MS);
     }
-    Vec::new()
+    Ok(Vec::new())
 }
 
 /// No command line, and neither dead nor a thread of the kernel, whose parent is 2.
@@ -55,9 +62,15 @@ fn is_inside_exec(pid: u32) -> bool {
 
 /// The inodes of the pipes that `pid` holds open; empty if we may not look.
 pub fn pipes(pid: u32) -> Vec<u64> {
-    let Ok(entries) = fs::read_dir(format!("/proc/{pid}/fd")) else { return Vec::new() };
-    let targets = entries.flatten().filter_map(|entry| fs::read_link(entry.path()).ok());
-    targets.filter_map(|target| pipe_inode(target.to_str()?)).collect()
+    look_at_pipes(pid).unwrap_or_default()
+}
+
+/// The same, with an error if we could not look: see [`procfs::look`].
+pub fn look_at_pipes(pid: u32) -> io::Result<Vec<u64>> {
+    let entries = unless_exhausted(fs::read_dir(format!("/proc/{pid}/fd")).map(Some))?;
+    let targets =
+        entries.into_iter().flatten().flatten().filter_map(|entry| fs::read_link(entry.path()).ok());
+    Ok(targets.filter_map(|target| pipe_inode(target.to_str()?)).collect())
 }
 
 /// The direct children of every thread of this process, zombies included.

@@ -2,7 +2,7 @@
 
 use crate::sys::clock;
 use std::fs::{self, File, OpenOptions};
-use std::io::{self, Write};
+use std::io::{self, ErrorKind, Write};
 use std::path::{Path, PathBuf};
 
 #[derive(Debug)]
@@ -30,7 +30,11 @@ impl LogFile {
     fn write(&mut self, line: &[u8]) -> io::Result<()> {
         if self.bytes > self.bytes_max {
             self.file = None;
-            fs::rename(&self.path, self.path.with_extension("log.1"))?;
+            match fs::rename(&self.path, self.path.with_extension("log.1")) {
+                // Somebody has taken it away already.
+                Err(error) if error.kind() != ErrorKind::NotFound => return Err(error),
+                Ok(()) | Err(_) => self.bytes = 0,
+            }
         }
         if self.file.is_none() {
             let file = OpenOptions::new().append(true).create(true).open(&self.path)?;
@@ -51,4 +55,24 @@ pub fn tail(path: &Path, lines: usize) -> Vec<String> {
     let text = String::from_utf8_lossy(&text);
     let all: Vec<&str> = text.lines().collect();
     all[all.len().saturating_sub(lines)..].iter().map(|line| (*line).to_owned()).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_log_that_was_taken_away_begins_again() {
+        let path = std::env::temp_dir().join(format!("mcpvisor-taken-{}.log", std::process::id()));
+        let mut log = LogFile::new(path.clone(), 40);
+        log.line("the first line, longer than the file may be");
+        fs::remove_file(&path).unwrap();
+        log.line("the second");
+        assert!(tail(&path, 9).concat().ends_with("the second"));
+        log.line("the third");
+        log.line("the fourth");
+        assert_eq!(tail(&path, 9).len(), 3);
+        fs::remove_file(&path).unwrap();
+        fs::remove_file(path.with_extension("log.1")).unwrap();
+    }
 }

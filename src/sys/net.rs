@@ -3,7 +3,7 @@
 
 #![expect(
     unsafe_code,
-    reason = "nix hides the TCP keep-alive options behind a feature that we need for nothing else"
+    reason = "nix caps the backlog, and hides the TCP keep-alive options behind a feature needed for nothing else"
 )]
 
 use crate::base::time::Time;
@@ -11,7 +11,7 @@ use crate::sys::clock;
 use nix::errno::Errno;
 use nix::libc;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
-use nix::sys::socket::{self, Backlog, MsgFlags, Shutdown, sockopt};
+use nix::sys::socket::{self, MsgFlags, Shutdown, sockopt};
 use nix::sys::time::TimeVal;
 use std::io::{self, IoSlice};
 use std::net::TcpStream;
@@ -160,9 +160,12 @@ fn timeout_until(deadline: Time, now: Time) -> PollTimeout {
     PollTimeout::try_from(ms).unwrap_or(PollTimeout::MAX)
 }
 
-/// Raises the backlog of a socket that listens already.
+/// Raises the backlog of a socket that listens already; the kernel caps it at `net.core.somaxconn`. Not by nix,
+/// which refuses more than libc's SOMAXCONN, and with musl that is 128.
 pub fn set_backlog(listener: &impl AsFd, connections: i32) -> io::Result<()> {
-    Ok(socket::listen(&listener, Backlog::new(connections)?)?)
+    // SAFETY: the descriptor is borrowed and so open; the call takes integers only.
+    let done = unsafe { libc::listen(listener.as_fd().as_raw_fd(), connections) };
+    if done == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
 }
 
 /// Asks the kernel to find out about TCP peers that vanished without a word: a first probe after a minute,

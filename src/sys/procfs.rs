@@ -1,7 +1,7 @@
 //! What /proc says of processes. Nothing here is cached: a pid is only as good as its start time.
 
 use std::fs;
-use std::io;
+use std::io::{self, Read};
 
 /// One process, as `/proc/PID/stat` showed it at one moment.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -26,22 +26,61 @@ impl Process {
 
 /// `None` if there is no such process (any more).
 pub fn process(pid: u32) -> Option<Process> {
-    parse_stat(&fs::read_to_string(format!("/proc/{pid}/stat")).ok()?)
+    read_stat(pid).ok()?
 }
 
-/// Every process that we can see, in order of pid.
+/// Every process that we can see, in order of pid; none if we cannot look.
 pub fn all() -> Vec<Process> {
-    let Ok(entries) = fs::read_dir("/proc") else { return Vec::new() };
-    let pids = entries.flatten().filter_map(|entry| entry.file_name().to_str()?.parse::<u32>().ok());
-    let mut all: Vec<Process> = pids.filter_map(process).collect();
-    all.sort_by_key(|process| process.pid);
-    all
+    look().unwrap_or_default()
 }
 
-/// The value of `name` in the environment that the process was executed with; `None` also if it may not be read.
-pub fn environ(pid: u32) -> Vec<(String, String)> {
-    let Ok(block) = fs::read(format!("/proc/{pid}/environ")) else { return Vec::new() };
-    let entries = block.split(|byte| *byte == 0).filter_map(|entry| {
+/// The same for those who take what is missing as proof that it has ended: an error if anything could not be looked
+/// at for want of descriptors or memory.
+pub fn look() -> io::Result<Vec<Process>> {
+    let mut all = Vec::new();
+    for entry in fs::read_dir("/proc")? {
+        let Some(pid) = entry?.file_name().to_str().and_then(|name| name.parse::<u32>().ok()) else {
+            continue;
+        };
+        all.extend(unless_exhausted(read_stat(pid))?);
+    }
+    all.sort_by_key(|process| process.pid);
+    Ok(all)
+}
+
+fn read_stat(pid: u32) -> io::Result<Option<Process>> {
+    // One read: 52 numbers and a name fit, and std would begin with 32 bytes, because the file claims to be empty.
+    let mut buffer = [0; 1024];
+    let count = fs::File::open(format!("/proc/{pid}/stat"))?.read(&mut buffer)?;
+    Ok(parse_stat(&buffer[..count]))
+}
+
+/// Who is gone, or may not be looked at, has nothing to show; but if the host has no descriptors or memory left,
+/// nothing is known.
+pub fn unless_exhausted<T: Default>(read: io::Result<T>) -> io::Result<T> {
+    use nix::libc::{EMFILE, ENFILE, ENOMEM};
+    match read {
+        Err(error) if !matches!(error.raw_os_error(), Some(EMFILE | ENFILE | ENOMEM)) => Ok(T::default()),
+        read => read,
+    }
+}
+
+/// The environment that the process was executed with, as it lies in memory, for [`variables`]; empty also if it may
+/// not be read. An error if we could not look: see [`look`].
+pub fn look_at_environ(pid: u32) -> io::Result<Vec<u8>> {
+    unless_exhausted(fs::File::open(format!("/proc/{pid}/environ")).and_then(|mut file| {
+        // Most fit; std would begin with 32 bytes, because the file claims to be empty.
+        let mut block = Vec::with_capacity(8 << 10);
+        file.read_to_end(&mut block)?;
+        Ok(block)
+    }))
+}
+
+/// Those variables whose names begin with `prefix`. The others cost no allocation: one look at all processes goes
+/// through some hundred environments.
+pub fn variables(block: &[u8], prefix: &str) -> Vec<(String, String)> {
+    let named = block.split(|byte| *byte == 0).filter(|entry| entry.starts_with(prefix.as_bytes()));
+    let entries = named.filter_map(|entry| {
         let text = String::from_utf8_lossy(entry);
         let (name, value) = text.split_once('=')?;
         Some((name.to_owned(), value.to_owned()))
@@ -60,7 +99,9 @@ pub fn boot_id() -> io::Result<String> {
     Ok(fs::read_to_string("/proc/sys/kernel/random/boot_id")?.trim().to_owned())
 }
 
-fn parse_stat(line: &str) -> Option<Process> {
+fn parse_stat(line: &[u8]) -> Option<Process> {
+    // The name is any 15 bytes: a longer one is cut, perhaps within a character.
+    let line = String::from_utf8_lossy(line);
     // The name is in parentheses and may itself hold spaces and parentheses: cut at the last one.
     let (pid, rest) = line.split_once(" (")?;
     let (comm, rest) = rest.rsplit_once(") ")?;
@@ -83,9 +124,18 @@ mod tests {
     #[test]
     fn stat_with_a_hostile_name() {
         let tail = "S 1 42 43 0 -1 4194560 0 0 0 0 0 0 0 0 20 0 1 0 9876 0 0";
-        let found = parse_stat(&format!("44 (a) (b c) {tail}")).unwrap();
+        let found = parse_stat(format!("44 (a) (b c) {tail}").as_bytes()).unwrap();
         assert_eq!((found.pid, found.ppid, found.pgid, found.sid, found.start), (44, 1, 42, 43, 9876));
         assert_eq!((found.comm.as_str(), found.state), ("a) (b c", 'S'));
+        let cut = [b"44 (serveur-m\xc3) ", tail.as_bytes()].concat();
+        assert_eq!(parse_stat(&cut).unwrap().comm, "serveur-m\u{fffd}");
+    }
+
+    #[test]
+    fn gone_is_not_out_of_descriptors() {
+        let check = |errno| unless_exhausted(Err::<Vec<u8>, _>(io::Error::from_raw_os_error(errno))).is_ok();
+        assert!(check(nix::libc::ENOENT) && check(nix::libc::EACCES) && check(nix::libc::ESRCH));
+        assert!(!check(nix::libc::EMFILE));
     }
 
     #[test]

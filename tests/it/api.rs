@@ -8,8 +8,9 @@
 
 use crate::support::daemon::{Daemon, Ran, command, run, server};
 use crate::support::http::{self, Full};
-use crate::support::processes::MARK;
+use crate::support::processes::{self, MARK};
 use crate::support::{TempDir, demo_config, demo_entry, until};
+use nix::sys::signal::Signal;
 use serde_json::{Value, json};
 use std::io::{Read, Write};
 use std::os::unix::fs::PermissionsExt;
@@ -282,6 +283,7 @@ fn the_commands_of_the_cli() {
         "no-such-program-4711",
         "failing  auto_disabled",
         "code 3",
+        "upstream restart failing",
     ] {
         assert!(status.stdout.contains(part), "{part:?} is not in\n{}", status.stdout);
     }
@@ -302,6 +304,7 @@ fn the_commands_of_the_cli() {
     check(&["upstream", "restart", "remote"], 1, "", "not yet supported");
     check(&["upstream", "restart", "redy"], 1, "", "did you mean `ready`?");
     check(&["upstream", "logs", "ready"], 0, "ready", "");
+    check(&["upstream", "logs", "off"], 0, "", "off has no log yet");
     check(&["tools", "list"], 0, "ready__echo  ", "");
     check(&["tools", "list", "--server", "off"], 0, "no tools", "");
     let call = |args: &str| {
@@ -372,6 +375,9 @@ fn config_check_prints_every_finding() {
         for part in [":3:", "comand", "command", ":4:", "not yet supported", "lisen", "listen"] {
             assert!(ran.stdout.contains(part), "{part:?} is not in\n{}", ran.stdout);
         }
+        assert!(ran.stdout.contains("3 |     \"a\": {\"comand\": \"x\"}"), "{}", ran.stdout);
+        let last = ran.stdout.lines().last().unwrap();
+        assert!(last.starts_with(&format!("{file}: 2")), "{}", ran.stdout);
     }
     std::fs::write(&file, demo_config(&[("demo", "")]).to_string()).unwrap();
     assert_eq!(run(command().args(["config", "check", &file])).code, 0);
@@ -447,6 +453,27 @@ fn sigterm_lets_calls_end_and_says_what_it_stopped() {
     let (_, stderr) = daemon.output();
     assert!(stderr.contains("shutting down: calls in flight have 5s to end"), "{stderr}");
     assert!(stderr.contains("stopped a, b in "), "{stderr}");
+    daemon.assert_nothing_left(Duration::from_secs(2));
+}
+
+#[test]
+fn a_second_sigterm_skips_the_wait_for_calls() {
+    let mut config = demo_config(&[("a", "")]);
+    config["shutdown"] = json!({"drain_seconds": 120});
+    let mut daemon = Daemon::start(&config, &[]);
+    daemon.wait_ready(&["a"]);
+    let client = daemon.client();
+    let begun = client.begin_call(json!(1), "a__sleep", json!({"ms": 600_000}), None);
+    daemon.wait_until("the call to wait", |status| server(status, "a")["calls"] == 1);
+    let waiter = std::thread::spawn(move || begun.answer());
+    processes::send(daemon.guardian_pid(), Signal::SIGTERM);
+    until("the drain to begin", || {
+        daemon.output().1.contains("calls in flight have 2m to end").then_some(())
+    });
+    assert!(!waiter.is_finished());
+    // Far less than the drain, or this would be waited for in vain.
+    assert_eq!(daemon.stop().code(), Some(0));
+    assert_eq!(waiter.join().unwrap().unwrap_err().kind(), "stopped");
     daemon.assert_nothing_left(Duration::from_secs(2));
 }
 

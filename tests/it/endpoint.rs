@@ -15,6 +15,7 @@ use std::collections::BTreeSet;
 
 const JSON: (&str, &str) = ("content-type", "application/json");
 const BOTH: (&str, &str) = ("accept", "application/json, text/event-stream");
+type Headers<'a> = &'a [(&'a str, &'a str)];
 const PING: &str = r#"{"jsonrpc":"2.0","id":"p","method":"ping"}"#;
 
 fn one() -> Daemon {
@@ -93,7 +94,7 @@ fn headers_of_a_post() {
     let session = client.session().unwrap();
     let other = Mcp::connect(&daemon.server_url("demo"));
     let own = ("mcp-session-id", session);
-    let rows: &[(&str, &[(&str, &str)], u16)] = &[
+    let rows: &[(&str, Headers, u16)] = &[
         ("all is well", &[JSON, BOTH, own], 200),
         ("no session", &[JSON, BOTH], 400),
         ("unknown session", &[JSON, BOTH, ("mcp-session-id", "0123456789abcdef0123456789abcdef")], 404),
@@ -209,6 +210,8 @@ fn hosts_origins_and_tokens() {
         (&[bearer, ("host", "localhost")], 200),
         (&[bearer, ("host", "[::1]:8080")], 200),
         (&[bearer, ("host", "mcp.example:443")], 200),
+        (&[bearer, ("host", "192.0.2.7:8080")], 200),
+        (&[("host", "192.0.2.7:8080")], 401),
         (&[bearer, ("host", "evil.example")], 403),
         (&[bearer, ("host", "127.0.0.1.evil.example")], 403),
         (&[bearer, ("host", "localhost.evil.example:8080")], 403),
@@ -216,6 +219,7 @@ fn hosts_origins_and_tokens() {
         (&[bearer, ("origin", "https://mcp.example")], 200),
         (&[bearer, ("origin", "http://evil.example")], 403),
         (&[bearer, ("origin", "http://localhost.evil.example")], 403),
+        (&[bearer, ("origin", "http://192.0.2.7:8080")], 403),
         (&[bearer, ("origin", "null")], 403),
     ];
     for (headers, status) in rows {
@@ -349,7 +353,7 @@ fn servers_that_are_down_are_not_listed_and_say_why() {
         assert_ne!(error.data["hint"], "", "{error:?}");
     };
     check("off__echo", &["`off` is disabled", "mcpvisor upstream enable off"]);
-    check("failing__echo", &["`failing` is", "code 1"]);
+    check("failing__echo", &["`failing` is in backoff: failing exited with code 1", "; next try at "]);
     check("remote__echo", &["`remote` is parked", "not yet supported"]);
     check("missing__echo", &["`missing` is parked", "no-such-program-4711"]);
     for method in ["tools/list", "tools/call"] {
@@ -439,6 +443,57 @@ fn cancelled_and_late_calls_reach_the_server() {
     assert_eq!(canceller.delete(), 204);
     assert_eq!(begun.answer().unwrap_err().kind(), "cancelled");
     seen("the server to hear of the session's end", json!(3));
+}
+
+#[test]
+fn a_server_that_hangs_in_its_start_delays_nobody_twice() {
+    let mut config = demo_config(&[("good", ""), ("stuck", "--hang-init")]);
+    config["list_wait"] = json!("20s");
+    config["mcpServers"]["stuck"]["connection_timeout"] = json!("4s");
+    let daemon = Daemon::start(&config, &[]);
+    let mut client = daemon.client();
+    assert_eq!(client.tools().len(), 6, "the list waits for the first start to fail");
+    let again = |status: &Value| {
+        let row = crate::support::daemon::server(status, "stuck");
+        (row["state"] == "connecting" && row["failures"] == 1).then(|| row["life"].clone())
+    };
+    let status = daemon.wait_until("stuck to be started again", |status| again(status).is_some());
+    assert_eq!(client.tools().len(), 6);
+    // A caller's own patience ends before the server's.
+    let call = r#"{"name":"stuck__echo","arguments":{}}"#;
+    let full = post(&daemon, "/api/v1/tools/call?timeout=100ms", &[JSON], call);
+    assert_eq!(full.head.status, 503, "{full:?}");
+    assert!(full.body.contains("server `stuck` is still starting"), "{full:?}");
+    assert_eq!(again(&daemon.status()), again(&status), "none of this waited for the second start");
+    // Who waits hears why it was in vain.
+    let error = client.call("stuck__echo", json!({})).unwrap_err();
+    assert_eq!(error.kind(), "not_ready", "{error:?}");
+    assert!(error.message.contains("is in backoff: stuck was not ready within 4s"), "{error:?}");
+}
+
+#[test]
+fn a_call_is_cancelled_while_its_server_starts() {
+    let mut config = demo_config(&[("slow", "--stats --start-delay 4000")]);
+    config["list_wait"] = json!("100ms");
+    let daemon = Daemon::start(&config, &[]);
+    let mut client = daemon.client();
+    let doomed = client.begin_call(json!("c"), "slow__echo", json!({"text": "x"}), None);
+    let orphan = daemon.client();
+    let left = orphan.begin_call(json!("c"), "slow__echo", json!({"text": "x"}), None);
+    let doomed = std::thread::spawn(|| doomed.answer());
+    let left = std::thread::spawn(|| left.answer());
+    // Again and again, because the call may be behind on its own connection.
+    until("the cancelled call to be answered", || {
+        client.cancel(&json!("c"));
+        doomed.is_finished().then_some(())
+    });
+    assert_eq!(doomed.join().unwrap().unwrap_err().kind(), "cancelled");
+    assert_eq!(crate::support::daemon::server(&daemon.status(), "slow")["state"], "connecting");
+    assert!(!left.is_finished(), "the same id in another session is another call");
+    assert_eq!(orphan.delete(), 204);
+    assert_eq!(left.join().unwrap().unwrap_err().kind(), "cancelled");
+    let stats: Value = serde_json::from_str(&client.text("slow__stats", json!({}))).unwrap();
+    assert_eq!(stats["calls"], 1, "only this one came through: {stats}");
 }
 
 /// A server that says what it was sent: the raw line, as its result.

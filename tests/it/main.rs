@@ -10,6 +10,7 @@ mod interop;
 mod kill;
 mod orphans;
 mod promises;
+mod resilience;
 mod sim;
 mod support;
 mod tidy;

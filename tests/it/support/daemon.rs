@@ -6,6 +6,7 @@ use super::{BINARY, PATIENCE, TempDir, until, until_within};
 use nix::sys::signal::Signal;
 use serde_json::Value;
 use std::io::{BufRead, BufReader, Read};
+use std::path::Path;
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::sync::{Arc, Condvar, Mutex};
 use std::time::Duration;
@@ -222,7 +223,12 @@ pub fn server<'a>(status: &'a Value, name: &str) -> &'a Value {
 
 /// The binary, without any setting of ours from the environment of the test run.
 pub fn command() -> Command {
-    let mut command = Command::new(BINARY);
+    command_of(BINARY.as_ref())
+}
+
+/// The same of another build.
+pub fn command_of(binary: &Path) -> Command {
+    let mut command = Command::new(binary);
     for (name, _) in std::env::vars_os() {
         if name.to_string_lossy().starts_with("MCPVISOR_") {
             command.env_remove(name);
