@@ -82,6 +82,9 @@ pub const REPLAY_BYTES_MAX: usize = 256 << 10;
 /// Resources that one session may be subscribed to; one more is refused.
 pub const SUBSCRIPTIONS_MAX: usize = 1024;
 
+/// Messages in one batch (2025-03-26 only); more are refused.
+pub const BATCH_MESSAGES_MAX: usize = 256;
+
 /// Requests of servers that wait for clients; one more is refused at once.
 pub const ASKS_MAX: usize = 1024;
 
@@ -115,8 +118,8 @@ pub const STDERR_LINE_BYTES_MAX: usize = 4 << 10;
 /// Lines of stderr that go with a failure.
 pub const STDERR_TAIL_LINES: usize = 5;
 
-/// Tools that one server may list, over all pages; the rest is cut with a warning.
-pub const TOOLS_MAX: usize = 10_000;
+/// Entries of one list of one server, over all pages; the rest is cut with a warning.
+pub const ITEMS_MAX: usize = 10_000;
 
 /// Pages of one list; a server that never ends its pages is cut here.
 pub const LIST_PAGES_MAX: usize = 200;

@@ -1,78 +1,110 @@
-//! The tools of all servers as one list: which name stands for which tool of which server.
+//! What all servers list, as one list of each kind: which key stands for which entry of which server.
 //!
-//! A name is looked up in a map, never taken apart. Two tools that would get the same name both stay callable: the
-//! later one gets a short hash.
+//! Tools and prompts get the server's slug before their names; a name is looked up in a map, never taken apart.
+//! Resources keep their URIs, and the first server that lists one owns it.
 
 use crate::base::id::{ServerName, fnv1a};
 use crate::base::limits::TOOL_NAME_CHARS_MAX;
 use crate::mcp::envelope;
-use crate::mcp::tools::Tool;
+use crate::mcp::items::{Item, Kind, matches_template};
 use crate::server::handle::Server;
 use crate::server::registry::Registry;
 use parking_lot::Mutex;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-/// Tools in one page of `tools/list`.
-pub const PAGE_TOOLS: usize = 1000;
+/// Entries in one page of a list.
+pub const PAGE_ITEMS: usize = 1000;
 
-/// One tool under the name that clients see.
+/// One entry under the key that clients see.
 #[derive(Clone, Debug)]
 pub struct Entry {
-    pub name: String,
+    pub key: String,
     pub server: Arc<Server>,
-    pub tool: Tool,
+    pub item: Item,
 }
 
 /// A snapshot of what all offered servers list, in the order of the config.
 #[derive(Debug, Default)]
 pub struct Catalogue {
-    pub entries: Vec<Entry>,
-    by_name: BTreeMap<String, usize>,
+    lists: [List; 4],
+}
+
+#[derive(Debug, Default)]
+struct List {
+    entries: Vec<Entry>,
+    by_key: BTreeMap<String, usize>,
 }
 
 impl Catalogue {
     pub fn of(servers: &[Arc<Server>]) -> Catalogue {
         let mut catalogue = Catalogue::default();
         for server in servers.iter().filter(|server| server.is_offered()) {
-            let Some(tools) = server.known().tools else { continue };
-            for tool in tools.iter() {
-                let name = catalogue.free_name(server.slug.as_str(), &tool.name);
-                catalogue.by_name.insert(name.clone(), catalogue.entries.len());
-                catalogue.entries.push(Entry { name, server: server.clone(), tool: tool.clone() });
+            let known = server.known();
+            for kind in Kind::ALL {
+                let items = known.list(kind);
+                items.iter().flat_map(|items| items.iter()).for_each(|item| catalogue.add(kind, server, item));
             }
         }
         catalogue
     }
 
-    pub fn find(&self, name: &str) -> Option<&Entry> {
-        self.by_name.get(name).map(|index| &self.entries[*index])
+    fn add(&mut self, kind: Kind, server: &Arc<Server>, item: &Item) {
+        let list = &mut self.lists[kind as usize];
+        let key = match kind {
+            Kind::Tools | Kind::Prompts => list.free_name(server.slug.as_str(), &item.key),
+            Kind::Resources | Kind::Templates if list.by_key.contains_key(&item.key) => {
+                return log::debug!("{}: {} is listed by another server, too", server.name, item.key);
+            }
+            Kind::Resources | Kind::Templates => item.key.clone(),
+        };
+        list.by_key.insert(key.clone(), list.entries.len());
+        list.entries.push(Entry { key, server: server.clone(), item: item.clone() });
     }
 
-    pub fn names(&self) -> impl Iterator<Item = &str> {
-        self.by_name.keys().map(String::as_str)
+    pub fn find(&self, kind: Kind, key: &str) -> Option<&Entry> {
+        let list = &self.lists[kind as usize];
+        list.by_key.get(key).map(|index| &list.entries[*index])
     }
 
-    /// The result of `tools/list` from `offset` on.
-    pub fn page(&self, offset: usize) -> String {
-        let tools = self.entries.iter().map(|entry| entry.tool.renamed(&envelope::quote(&entry.name)));
-        page(tools, self.entries.len(), offset)
+    /// Whose a URI is: listed, a template itself (completion asks so), or what a template stands for.
+    pub fn owner_of(&self, uri: &str) -> Option<Arc<Server>> {
+        let listed = self.find(Kind::Resources, uri).or_else(|| self.find(Kind::Templates, uri));
+        let fits = |entry: &&Entry| matches_template(&entry.key, uri);
+        let templates = &self.lists[Kind::Templates as usize].entries;
+        listed.or_else(|| templates.iter().find(fits)).map(|entry| entry.server.clone())
     }
 
-    fn free_name(&self, slug: &str, tool: &str) -> String {
-        let plain = exposed(slug, tool);
-        if !self.by_name.contains_key(&plain) {
-            return plain;
-        }
-        let hash = short_hash(&format!("{slug} {tool} {}", self.entries.len()));
-        let stem: String = plain.chars().take(TOOL_NAME_CHARS_MAX - hash.len() - 1).collect();
-        format!("{stem}_{hash}")
+    pub fn entries(&self, kind: Kind) -> &[Entry] {
+        &self.lists[kind as usize].entries
+    }
+
+    pub fn keys(&self, kind: Kind) -> impl Iterator<Item = &str> {
+        self.lists[kind as usize].by_key.keys().map(String::as_str)
+    }
+
+    /// The result of the list request from `offset` on.
+    pub fn page(&self, kind: Kind, offset: usize) -> String {
+        let entries = self.entries(kind);
+        let items = entries.iter().map(|entry| match entry.key == entry.item.key {
+            true => entry.item.raw.to_string(),
+            false => entry.item.renamed(&envelope::quote(&entry.key)),
+        });
+        page(kind, items, entries.len(), offset)
     }
 }
 
-/// The tools of one server under their own names.
-pub fn own_page(tools: &[Tool], offset: usize) -> String {
-    page(tools.iter().map(|tool| tool.raw.to_string()), tools.len(), offset)
+impl List {
+    /// Two entries that would get the same name both stay reachable: the later one gets a short hash.
+    fn free_name(&self, slug: &str, name: &str) -> String {
+        let plain = exposed(slug, name);
+        if !self.by_key.contains_key(&plain) {
+            return plain;
+        }
+        let hash = short_hash(&format!("{slug} {name} {}", self.entries.len()));
+        let stem: String = plain.chars().take(TOOL_NAME_CHARS_MAX - hash.len() - 1).collect();
+        format!("{stem}_{hash}")
+    }
 }
 
 /// The cursor that a client gave, as an offset; `None` if it is not one of ours.
@@ -80,17 +112,17 @@ pub fn offset(cursor: &str) -> Option<usize> {
     cursor.strip_prefix('t')?.parse().ok()
 }
 
-fn page(tools: impl Iterator<Item = String>, count: usize, offset: usize) -> String {
-    let mut out = String::from("{\"tools\":[");
-    for (index, tool) in tools.skip(offset).take(PAGE_TOOLS).enumerate() {
+fn page(kind: Kind, items: impl Iterator<Item = String>, count: usize, offset: usize) -> String {
+    let mut out = format!("{{\"{}\":[", kind.array());
+    for (index, item) in items.skip(offset).take(PAGE_ITEMS).enumerate() {
         if index > 0 {
             out.push(',');
         }
-        out.push_str(&tool);
+        out.push_str(&item);
     }
     out.push(']');
-    if offset.saturating_add(PAGE_TOOLS) < count {
-        out.push_str(&format!(",\"nextCursor\":\"t{}\"", offset + PAGE_TOOLS));
+    if offset.saturating_add(PAGE_ITEMS) < count {
+        out.push_str(&format!(",\"nextCursor\":\"t{}\"", offset + PAGE_ITEMS));
     }
     out.push('}');
     out
@@ -135,16 +167,17 @@ impl Cache {
 
 /// What was listed when it was last announced, so that only those hear of a change whom it concerns.
 #[derive(Debug, Default)]
-pub struct Announced(Mutex<BTreeMap<ServerName, Arc<Vec<Tool>>>>);
+pub struct Announced(Mutex<BTreeMap<(ServerName, Kind), Arc<Vec<Item>>>>);
 
 impl Announced {
-    /// The servers whose list is another one than at the last call.
-    pub fn renew(&self, servers: &[Arc<Server>]) -> Vec<ServerName> {
+    /// The lists that are others than at the last call.
+    pub fn renew(&self, servers: &[Arc<Server>]) -> Vec<(ServerName, Kind)> {
         let mut announced = self.0.lock();
         let mut changed = Vec::new();
-        for server in servers {
-            let now = server.known().tools.filter(|_| server.is_offered());
-            let same = match (announced.get(&server.name), &now) {
+        for (server, kind) in servers.iter().flat_map(|server| Kind::ALL.map(|kind| (server, kind))) {
+            let key = (server.name.clone(), kind);
+            let now = server.known().list(kind).filter(|_| server.is_offered());
+            let same = match (announced.get(&key), &now) {
                 (Some(before), Some(now)) => Arc::ptr_eq(before, now),
                 (None, None) => true,
                 (Some(_), None) | (None, Some(_)) => false,
@@ -152,10 +185,10 @@ impl Announced {
             if same {
                 continue;
             }
-            changed.push(server.name.clone());
+            changed.push(key.clone());
             match now {
-                Some(tools) => announced.insert(server.name.clone(), tools),
-                None => announced.remove(&server.name),
+                Some(items) => announced.insert(key, items),
+                None => announced.remove(&key),
             };
         }
         changed
@@ -179,12 +212,11 @@ mod tests {
 
     #[test]
     fn pages() {
-        let tool = |n: usize| Tool::new(&format!("{{\"name\":\"t{n}\"}}")).unwrap();
-        let tools: Vec<Tool> = (0..PAGE_TOOLS + 1).map(tool).collect();
-        let first = own_page(&tools, 0);
-        assert!(first.ends_with(&format!("],\"nextCursor\":\"t{PAGE_TOOLS}\"}}")));
-        assert_eq!(own_page(&tools, PAGE_TOOLS), format!("{{\"tools\":[{{\"name\":\"t{PAGE_TOOLS}\"}}]}}"));
-        assert_eq!(own_page(&tools, usize::MAX), "{\"tools\":[]}");
+        let items = || (0..PAGE_ITEMS + 1).map(|n| format!("{{\"name\":\"t{n}\"}}"));
+        let page = |offset| page(Kind::Tools, items(), PAGE_ITEMS + 1, offset);
+        assert!(page(0).ends_with(&format!("],\"nextCursor\":\"t{PAGE_ITEMS}\"}}")));
+        assert_eq!(page(PAGE_ITEMS), format!("{{\"tools\":[{{\"name\":\"t{PAGE_ITEMS}\"}}]}}"));
+        assert_eq!(page(usize::MAX), "{\"tools\":[]}");
         assert_eq!((offset("t12"), offset("12"), offset("t-1"), offset("")), (Some(12), None, None, None));
     }
 }

@@ -1,47 +1,37 @@
 //! Streamable HTTP, MCP 2024-11-05 to 2025-11-25: what a POST, GET or DELETE on a mount means.
 
-use super::call::{self, Heard, OpenCall, Request as CallRequest, Router};
-use super::catalogue::{self, Announced};
 use super::http::{Exchange, Request};
-use super::hub::Hub;
-use super::sessions::{Mount, Session, Sessions};
+use super::methods::{Begun, Methods};
+use super::reply::{self, Accept, JSON, Way, answer, fault_error, media_type, refuse};
+use super::router;
+use super::sessions::{Mount, Session};
 use crate::base::fault::{Fault, FaultKind};
-use crate::base::id::SessionId;
+use crate::base::limits::BATCH_MESSAGES_MAX;
 use crate::mcp::envelope::{self, Invalid, Message, Outcome};
+use crate::mcp::features;
 use crate::mcp::{handshake, scan};
-use crate::server::handle::Server;
-use crate::server::slot::Answer;
 use crate::sys::clock;
-use serde_json::json;
 use std::sync::Arc;
-use std::time::Duration;
 
-/// A call that takes longer lends its socket to the hub, which sees the client leave.
-const LEND_AFTER: Duration = Duration::from_millis(30);
-
-const JSON: (&str, &str) = ("Content-Type", "application/json");
 const SESSION_HEADER: &str = "Mcp-Session-Id";
 
-/// The MCP side of the endpoint.
+/// The only revision with batches.
+const BATCH_VERSION: &str = "2025-03-26";
+
 pub struct Front {
-    pub router: Arc<Router>,
-    pub sessions: Arc<Sessions>,
-    pub hub: Hub,
-    /// The lists that the listening sessions know of.
-    pub announced: Announced,
-    /// How long a list waits for servers in their first start.
-    pub list_wait: Duration,
+    pub methods: Methods,
 }
 
 impl Front {
-    /// One request on a mount.
-    pub fn serve(self: &Arc<Self>, mount: &Mount, request: &Request, exchange: &mut Exchange) {
+    /// One request on a mount, as its URL names it.
+    pub fn serve(&self, mount: Option<&str>, request: &Request, exchange: &mut Exchange) {
+        let servers = &self.methods.router.servers;
         // A server has two names in URLs, and a session is good for both.
         let mount = &match mount {
-            Mount::All => Mount::All,
-            Mount::One(name) => match self.router.servers.find(name) {
-                Some(server) => Mount::One(server.name.as_str().to_owned()),
-                None => return refuse(exchange, 404, &call::unknown_server(&self.router.servers, name)),
+            None => Mount::All,
+            Some(name) => match servers.find(name) {
+                Some(server) => Mount::One(server.name.clone()),
+                None => return refuse(exchange, 404, &router::unknown_server(servers, name)),
             },
         };
         if let Some(version) = request.headers.get("mcp-protocol-version")
@@ -72,7 +62,10 @@ impl Front {
         }
         let message = match envelope::parse(&request.body) {
             Ok(message) => message,
-            Err(invalid) => return not_a_message(exchange, &request.body, &invalid),
+            Err(Invalid::Request { .. }) if is_batch(&request.body) => {
+                return self.batch(mount, request, accept, exchange);
+            }
+            Err(invalid) => return not_a_message(exchange, &invalid),
         };
         if let Message::Request { id, method, params } = &message
             && method == "initialize"
@@ -82,26 +75,87 @@ impl Front {
         let Some(session) = self.session(mount, request, exchange) else { return };
         match message {
             Message::Request { id, method, params } => {
-                let _in_use = InUse::of(&self.sessions, request);
-                self.request(mount, &session, id, &method, params.unwrap_or("{}"), accept, exchange);
+                let _in_use = InUse::of(&session);
+                let way = Way { session: &session, hub: &self.methods.hub, accept, id, method: &method };
+                match self.methods.begin(&session, id, &method, params.unwrap_or("{}")) {
+                    Begun::Sent(call) => reply::finish(exchange, *call, way),
+                    Begun::Done(done) => answer(exchange, accept, &[], &done_body(id, &done)),
+                }
             }
             Message::Notification { method, params } => {
-                self.notification(&session, &method, params.unwrap_or("{}"));
+                self.methods.notification(&session, &method, params);
                 exchange.respond(202, &[], b"");
             }
-            // We ask clients nothing, so an answer is late or lost; it is taken and dropped.
-            Message::Response { .. } => exchange.respond(202, &[], b""),
+            Message::Response { id, outcome } => {
+                // An answer that nobody waits for any more is taken and dropped.
+                self.methods.router.asks.answer(session.number, id, outcome);
+                exchange.respond(202, &[], b"");
+            }
+        }
+    }
+
+    /// Several messages in one body: all are begun before the first is waited for.
+    fn batch(&self, mount: &Mount, request: &Request, accept: Accept, exchange: &mut Exchange) {
+        let Some(session) = self.session(mount, request, exchange) else { return };
+        let text = std::str::from_utf8(&request.body).unwrap_or_default();
+        let mut spans = Vec::new();
+        // It was found to be JSON when it was read.
+        let _ = scan::array(text, |span| spans.push(span));
+        if session.version != BATCH_VERSION || spans.is_empty() || spans.len() > BATCH_MESSAGES_MAX {
+            let why = match spans.len() {
+                _ if session.version != BATCH_VERSION => "batches are not part of this protocol version",
+                0 => "an empty batch",
+                _ => "too many messages in one batch",
+            };
+            return not_a_message(exchange, &Invalid::Request { id: None, why });
+        }
+        let _in_use = InUse::of(&session);
+        let begun: Vec<Waiting<'_>> =
+            spans.into_iter().filter_map(|span| self.begin_one(&session, &text[span])).collect();
+        let answers: Vec<Vec<u8>> = begun.into_iter().map(Waiting::body).collect();
+        if answers.is_empty() {
+            return exchange.respond(202, &[], b"");
+        }
+        let mut body = b"[".to_vec();
+        body.extend(answers.join(&b','));
+        body.push(b']');
+        answer(exchange, accept, &[], &body);
+    }
+
+    /// One message of a batch; `None` if it is not answered.
+    fn begin_one<'a>(&self, session: &Session, text: &'a str) -> Option<Waiting<'a>> {
+        match envelope::parse(text.as_bytes()) {
+            Ok(Message::Request { id, method, .. }) if method == "initialize" => {
+                let message = "`initialize` must not be in a batch";
+                let error = envelope::error_object(envelope::INVALID_REQUEST, message, None::<&()>);
+                Some(Waiting::Done(envelope::response(id, Outcome::Error(&error))))
+            }
+            Ok(Message::Request { id, method, params }) => {
+                Some(match self.methods.begin(session, id, &method, params.unwrap_or("{}")) {
+                    Begun::Done(done) => Waiting::Done(done_body(id, &done)),
+                    Begun::Sent(call) => Waiting::Sent(id, call),
+                })
+            }
+            Ok(Message::Notification { method, params }) => {
+                self.methods.notification(session, &method, params);
+                None
+            }
+            Ok(Message::Response { id, outcome }) => {
+                self.methods.router.asks.answer(session.number, id, outcome);
+                None
+            }
+            Err(invalid) => Some(Waiting::Done(invalid_body(&invalid))),
         }
     }
 
     /// The session that the request names; answers it if there is none.
-    fn session(&self, mount: &Mount, request: &Request, exchange: &mut Exchange) -> Option<Session> {
+    fn session(&self, mount: &Mount, request: &Request, exchange: &mut Exchange) -> Option<Arc<Session>> {
         let Some(id) = request.headers.get("mcp-session-id") else {
             let fault = Fault::new(FaultKind::Unknown, "no Mcp-Session-Id").hint("`initialize` gives one");
             refuse(exchange, 400, &fault);
             return None;
         };
-        let session = self.sessions.touch(id, mount, clock::now());
+        let session = self.methods.sessions.touch(id, mount, clock::now());
         if session.is_none() {
             let fault = Fault::new(FaultKind::Unknown, "this session is over").hint("`initialize` a new one");
             refuse(exchange, 404, &fault);
@@ -110,251 +164,81 @@ impl Front {
     }
 
     fn initialize(&self, mount: &Mount, id: &str, params: &str, accept: Accept, exchange: &mut Exchange) {
-        let wanted = scan::find(params, "protocolVersion").and_then(|span| scan::string(&params[span]));
-        let version = handshake::negotiate(wanted.as_deref().unwrap_or_default());
-        let Some(session) = new_session_id() else {
-            return refuse(
-                exchange,
-                500,
-                &Fault::new(FaultKind::Internal, "no random numbers from the kernel"),
-            );
+        let (result, version) = match self.methods.initialize(mount, params) {
+            Ok(greeting) => greeting,
+            Err(fault) => {
+                let error = fault_error("initialize", &fault);
+                return answer(exchange, accept, &[], &envelope::response(id, Outcome::Error(&error)));
+            }
         };
-        if self.sessions.open(session.clone(), mount.clone(), version, clock::now()).is_none() {
+        let Some(session) = new_session_id() else {
+            let fault = Fault::new(FaultKind::Internal, "no random numbers from the kernel");
+            return refuse(exchange, 500, &fault);
+        };
+        let features = features::of_client(params);
+        let opened = self.methods.sessions.open(session.clone(), mount.clone(), version, features, clock::now());
+        if opened.is_none() {
             let fault = Fault::new(FaultKind::Busy, "too many sessions are open").hint("try again later");
             return refuse(exchange, 503, &fault);
         }
-        let result = self.initialize_result(mount, version);
         let body = envelope::response(id, Outcome::Result(&result));
-        answer(exchange, accept, &[(SESSION_HEADER, &session.0)], &body);
+        answer(exchange, accept, &[(SESSION_HEADER, &session)], &body);
     }
 
-    fn initialize_result(&self, mount: &Mount, version: &str) -> String {
-        let ours = json!({"name": "mcpvisor", "version": env!("CARGO_PKG_VERSION")}).to_string();
-        let mut info = ours;
-        let mut instructions = String::new();
-        if let Mount::One(name) = mount
-            && let Some(greeting) =
-                self.router.servers.find(name).and_then(|server| self.greeting_of(&server))
-        {
-            let part = |key| scan::find(&greeting, key).map(|span| greeting[span].to_owned());
-            info = part("serverInfo").unwrap_or(info);
-            instructions =
-                part("instructions").map(|text| format!(",\"instructions\":{text}")).unwrap_or_default();
-        }
-        format!(
-            "{{\"protocolVersion\":\"{version}\",\"capabilities\":{{\"tools\":{{\"listChanged\":true}}}},\
-             \"serverInfo\":{info}{instructions}}}"
-        )
-    }
-
-    /// What a server said when it was greeted; waited for, if it is in its first start.
-    fn greeting_of(&self, server: &Arc<Server>) -> Option<String> {
-        let known = || server.known().greeting.map(|greeting| greeting.raw.to_string());
-        let done = || known().map(Some).or_else(|| (!server.status().is_coming()).then_some(None));
-        self.router.board.wait(clock::now() + self.list_wait, done).flatten()
-    }
-
-    #[expect(clippy::too_many_arguments, reason = "one request: its place, its parts and its way back")]
-    fn request(
-        &self,
-        mount: &Mount,
-        session: &Session,
-        id: &str,
-        method: &str,
-        params: &str,
-        accept: Accept,
-        exchange: &mut Exchange,
-    ) {
-        let outcome = match method {
-            "ping" => Ok("{}".to_owned()),
-            "tools/list" => self.list(mount, params),
-            "tools/call" => return self.call(mount, session, id, params, accept, exchange),
-            _ => {
-                let message =
-                    format!("method `{}` is not offered here", crate::base::text::shorten(method, 80));
-                Err(envelope::error_object(envelope::METHOD_NOT_FOUND, &message, None::<&()>))
-            }
-        };
-        let outcome = match &outcome {
-            Ok(result) => Outcome::Result(result),
-            Err(error) => Outcome::Error(error),
-        };
-        answer(exchange, accept, &[], &envelope::response(id, outcome));
-    }
-
-    fn list(&self, mount: &Mount, params: &str) -> Result<String, String> {
-        let cursor = scan::find(params, "cursor").map(|span| &params[span]).filter(|raw| *raw != "null");
-        let offset = match cursor.map(|raw| scan::string(raw).and_then(|text| catalogue::offset(&text))) {
-            None => 0,
-            Some(Some(offset)) => offset,
-            Some(None) => {
-                return Err(envelope::error_object(envelope::INVALID_PARAMS, "unknown cursor", None::<&()>));
-            }
-        };
-        self.wait_for_first_lists(mount);
-        match mount {
-            Mount::All => Ok(self.router.catalogue().page(offset)),
-            Mount::One(name) => {
-                let Some(server) = self.router.servers.find(name) else {
-                    return Err(fault_error(&call::unknown_server(&self.router.servers, name)));
-                };
-                match server.known().tools.filter(|_| server.is_offered()) {
-                    Some(tools) => Ok(catalogue::own_page(&tools, offset)),
-                    None => Err(fault_error(&call::not_ready(&server))),
-                }
-            }
-        }
-    }
-
-    /// A list waits a little for servers in their first start; one that has failed before delays nobody.
-    fn wait_for_first_lists(&self, mount: &Mount) {
-        let concerned = |server: &Arc<Server>| match mount {
-            Mount::All => true,
-            Mount::One(name) => server.name.as_str() == name || server.slug.as_str() == name,
-        };
-        let all = self.router.servers.all();
-        let first_start = |server: &Arc<Server>| {
-            let status = server.status();
-            concerned(server) && server.known().tools.is_none() && status.is_coming() && status.failures == 0
-        };
-        // Out of patience, the list is what is known; `list_changed` tells of the rest.
-        let _ = self
-            .router
-            .board
-            .wait(clock::now() + self.list_wait, || (!all.iter().any(first_start)).then_some(()));
-    }
-
-    fn call(
-        &self,
-        mount: &Mount,
-        session: &Session,
-        id: &str,
-        params: &str,
-        accept: Accept,
-        exchange: &mut Exchange,
-    ) {
-        let request = CallRequest { mount, session: session.number, id, params, patience: None };
-        let mut open = match self.router.open(&request) {
-            Ok(open) => open,
-            Err(fault) => return answer(exchange, accept, &[], &answer_body(id, &Answer::Fault(fault))),
-        };
-        let mut heard = open.wait(Some(LEND_AFTER));
-        let mut watch = None;
-        if matches!(heard, Heard::Quiet) {
-            let slot = open.slot().clone();
-            watch = Some(exchange.watch_close(Box::new(move || slot.peer_closed())));
-            heard = open.wait(None);
-        }
-        match heard {
-            Heard::Answer(outcome) => {
-                drop(watch);
-                answer(exchange, accept, &[], &answer_body(id, &outcome));
-            }
-            Heard::PeerClosed => open.leave(),
-            Heard::Progress(params) if accept.events => stream(exchange, open, id, params),
-            Heard::Progress(_) | Heard::Quiet => {
-                let outcome = without_progress(open);
-                drop(watch);
-                if let Some(outcome) = outcome {
-                    answer(exchange, accept, &[], &answer_body(id, &outcome));
-                }
-            }
-        }
-    }
-
-    fn notification(&self, session: &Session, method: &str, params: &str) {
-        if method != "notifications/cancelled" {
-            return;
-        }
-        let part = |key| scan::find(params, key).map(|span| &params[span]);
-        if let Some(id) = part("requestId") {
-            self.router.cancel(session.number, id, part("reason"));
-        }
-    }
-
-    /// GET: a stream for what the server side has to say, kept by the hub without a thread.
+    /// GET: a stream for what the server side has to say, kept by the hub without a thread. With `Last-Event-ID` it
+    /// goes on where another one was lost.
     fn listen(&self, mount: &Mount, request: &Request, exchange: &mut Exchange) {
         if !Accept::of(request).events {
-            return refuse(
-                exchange,
-                406,
-                &Fault::new(FaultKind::Unknown, "Accept must name text/event-stream"),
-            );
+            let fault = Fault::new(FaultKind::Unknown, "Accept must name text/event-stream");
+            return refuse(exchange, 406, &fault);
         }
-        let Some(_session) = self.session(mount, request, exchange) else { return };
-        let id = request.headers.get("mcp-session-id").unwrap_or_default().to_owned();
-        let sessions = self.sessions.clone();
+        let Some(session) = self.session(mount, request, exchange) else { return };
         let (sender, receiver) = crossbeam_channel::bounded(1);
-        let key = id.clone();
+        let closing = session.clone();
         let on_close = Box::new(move || {
             if let Ok(stream) = receiver.recv() {
-                sessions.drop_stream(&key, stream, clock::now());
+                closing.drop_stream(stream, clock::now());
             }
         });
-        match exchange.hand_over(&[], on_close) {
-            Ok(stream) => {
-                let oldest = self.sessions.add_stream(&id, stream);
-                // The receiver lives in the hub's callback, which runs after this at the earliest.
-                let _ = sender.send(stream);
-                if let Some(oldest) = oldest {
-                    self.hub.close(oldest);
-                }
-            }
-            Err(_) => {
-                let fault =
-                    Fault::new(FaultKind::Busy, "too many event streams are open").hint("try again later");
-                refuse(exchange, 503, &fault);
-            }
+        let Ok(stream) = exchange.hand_over(&[], on_close) else {
+            let fault = Fault::new(FaultKind::Busy, "too many event streams are open").hint("try again later");
+            return refuse(exchange, 503, &fault);
+        };
+        let hub = &self.methods.hub;
+        let last_seen = request.headers.get("last-event-id");
+        if !last_seen.is_some_and(|seen| session.resume_post(hub, stream, seen)) {
+            session.add_stream(hub, stream, last_seen);
         }
+        // The receiver lives in the hub's callback, which runs after this at the earliest.
+        let _ = sender.send(stream);
     }
 
     fn delete(&self, mount: &Mount, request: &Request, exchange: &mut Exchange) {
-        let Some(_session) = self.session(mount, request, exchange) else { return };
-        let id = request.headers.get("mcp-session-id").unwrap_or_default();
-        if let Some(session) = self.sessions.close(id) {
-            session.streams.iter().for_each(|stream| {
-                self.hub.close(*stream);
-            });
-            self.router.session_over(session.number);
-        }
+        let Some(session) = self.session(mount, request, exchange) else { return };
+        self.methods.close(&session);
         exchange.respond(204, &[], b"");
     }
+}
 
-    /// Tells every session that listens, and whose list of tools is another one now.
-    pub fn announce_lists(&self) {
-        let changed = self.announced.renew(&self.router.servers.all());
-        let concerned = |mount: &Mount| match mount {
-            Mount::All => !changed.is_empty(),
-            Mount::One(name) => changed.iter().any(|changed| changed.as_str() == name),
-        };
-        let event: Arc<[u8]> =
-            event(&envelope::notification("notifications/tools/list_changed", None)).into();
-        for stream in self.sessions.listeners(concerned) {
-            // A stream that has just closed needs no news.
-            let _ = self.hub.send(stream, event.clone());
+/// One message of a batch that will be answered.
+enum Waiting<'a> {
+    Done(Vec<u8>),
+    Sent(&'a str, Box<super::open_call::OpenCall>),
+}
+
+impl Waiting<'_> {
+    fn body(self) -> Vec<u8> {
+        match self {
+            Waiting::Done(body) => body,
+            Waiting::Sent(id, call) => reply::answer_body(id, "", &reply::only_answer(*call)),
         }
     }
 }
 
-/// What the client takes as an answer.
-#[derive(Clone, Copy)]
-struct Accept {
-    json: bool,
-    events: bool,
-}
-
-impl Accept {
-    fn of(request: &Request) -> Accept {
-        let mut accept = Accept { json: false, events: false };
-        let mut silent = true;
-        for range in request.headers.get_all("accept").flat_map(|line| line.split(',')) {
-            let range = media_type(range).to_ascii_lowercase();
-            accept.json |= matches!(range.as_str(), "*/*" | "application/*" | "application/json");
-            accept.events |= matches!(range.as_str(), "*/*" | "text/*" | "text/event-stream");
-            silent = false;
-        }
-        // Who does not say what it takes gets the plain form.
-        Accept { json: accept.json || silent, ..accept }
+fn done_body(id: &str, done: &Result<String, String>) -> Vec<u8> {
+    match done {
+        Ok(result) => envelope::response(id, Outcome::Result(result)),
+        Err(error) => envelope::response(id, Outcome::Error(error)),
     }
 }
 
@@ -363,130 +247,41 @@ fn is_json(request: &Request) -> bool {
     sent.is_some_and(|kind| kind.eq_ignore_ascii_case("application/json"))
 }
 
-/// Without its parameters.
-fn media_type(value: &str) -> &str {
-    value.split_once(';').map_or(value, |(kind, _)| kind).trim()
+fn is_batch(body: &[u8]) -> bool {
+    body.trim_ascii_start().starts_with(b"[")
 }
 
 /// A request that is being answered keeps its session.
-struct InUse<'a>(&'a Sessions, &'a str);
+struct InUse<'a>(&'a Session);
 
 impl<'a> InUse<'a> {
-    fn of(sessions: &'a Sessions, request: &'a Request) -> InUse<'a> {
-        let id = request.headers.get("mcp-session-id").unwrap_or_default();
-        sessions.begin(id);
-        InUse(sessions, id)
+    fn of(session: &'a Session) -> InUse<'a> {
+        session.begin();
+        InUse(session)
     }
 }
 
 impl Drop for InUse<'_> {
     fn drop(&mut self) {
-        self.0.end(self.1, clock::now());
+        self.0.end(clock::now());
     }
 }
 
-/// One answer: JSON where the client takes it, else a stream with one event.
-fn answer(exchange: &mut Exchange, accept: Accept, headers: &[(&str, &str)], body: &[u8]) {
-    if accept.json {
-        let mut all = vec![JSON];
-        all.extend_from_slice(headers);
-        return exchange.respond(200, &all, body);
-    }
-    if let Ok(mut events) = exchange.start_events(headers) {
-        // A client that has gone hears nothing, and needs nothing.
-        let _ = events.write(&event(body)).and_then(|()| events.finish());
-    }
-}
-
-/// The rest of a call whose server reports progress: a stream of events that ends with the answer.
-fn stream(exchange: &mut Exchange, mut open: OpenCall, id: &str, first: Box<str>) {
-    let Ok(mut events) = exchange.start_events(&[]) else { return open.leave() };
-    let mut heard = Heard::Progress(first);
-    loop {
-        let written = match heard {
-            Heard::Progress(params) => {
-                events.write(&event(&envelope::notification("notifications/progress", Some(&params))))
-            }
-            Heard::Answer(outcome) => {
-                // A client that has gone before its answer needs none.
-                let _ = events.write(&event(&answer_body(id, &outcome))).and_then(|()| events.finish());
-                return;
-            }
-            Heard::PeerClosed => return open.leave(),
-            Heard::Quiet => Ok(()),
-        };
-        if written.is_err() {
-            return open.leave();
-        }
-        heard = open.wait(None);
-    }
-}
-
-/// Waits for the answer of a client that takes no events; `None` if it left.
-fn without_progress(mut open: OpenCall) -> Option<Answer> {
-    loop {
-        match open.wait(None) {
-            Heard::Answer(outcome) => return Some(outcome),
-            Heard::PeerClosed => {
-                open.leave();
-                return None;
-            }
-            Heard::Progress(_) | Heard::Quiet => (),
-        }
-    }
-}
-
-fn answer_body(id: &str, answer: &Answer) -> Vec<u8> {
-    match answer {
-        Answer::Result(raw) => envelope::response(id, Outcome::Result(raw)),
-        Answer::Error(raw) => envelope::response(id, Outcome::Error(raw)),
-        Answer::Fault(fault) => envelope::response(id, Outcome::Error(&fault_error(fault))),
-    }
-}
-
-/// A fault of ours as a JSON-RPC error; `data.kind` is what programs look at.
-pub fn fault_error(fault: &Fault) -> String {
-    let code =
-        if fault.kind == FaultKind::Unknown { envelope::INVALID_PARAMS } else { envelope::INTERNAL_ERROR };
-    let data = json!({"kind": fault.kind.name(), "hint": fault.hint});
-    envelope::error_object(code, &fault.to_string(), Some(&data))
-}
-
-/// One event of a stream. JSON has no raw newline, so one `data:` line is enough.
-fn event(message: &[u8]) -> Vec<u8> {
-    let mut out = Vec::with_capacity(message.len() + 24);
-    out.extend_from_slice(b"event: message\ndata: ");
-    // A line break between JSON tokens is white space; in an event it would end the line.
-    out.extend(message.iter().map(|byte| if matches!(byte, b'\n' | b'\r') { b' ' } else { *byte }));
-    out.extend_from_slice(b"\n\n");
-    out
-}
-
-fn not_a_message(exchange: &mut Exchange, body: &[u8], invalid: &Invalid) {
+fn invalid_body(invalid: &Invalid) -> Vec<u8> {
     let id = match invalid {
         Invalid::Request { id: Some(id), .. } => id.as_str(),
         Invalid::Request { id: None, .. } | Invalid::Parse(_) => "null",
     };
-    let is_batch = matches!(invalid, Invalid::Request { .. }) && body.trim_ascii_start().starts_with(b"[");
-    let message = if is_batch {
-        "batches are not supported: POST each message by itself".to_owned()
-    } else {
-        invalid.message()
-    };
-    let error = envelope::error_object(invalid.code(), &message, None::<&()>);
-    exchange.respond(400, &[JSON], &envelope::response(id, Outcome::Error(&error)));
+    let error = envelope::error_object(invalid.code(), &invalid.message(), None::<&()>);
+    envelope::response(id, Outcome::Error(&error))
 }
 
-/// A refusal at the level of HTTP, with a JSON-RPC error as its body.
-pub fn refuse(exchange: &mut Exchange, status: u16, fault: &Fault) {
-    let body = envelope::response("null", Outcome::Error(&fault_error(fault)));
-    // HTTP wants a 401 to say how to do better; other statuses need no more headers.
-    let headers = [JSON, ("WWW-Authenticate", "Bearer")];
-    exchange.respond(status, if status == 401 { &headers } else { &headers[..1] }, &body);
+fn not_a_message(exchange: &mut Exchange, invalid: &Invalid) {
+    exchange.respond(400, &[JSON], &invalid_body(invalid));
 }
 
-fn new_session_id() -> Option<SessionId> {
+fn new_session_id() -> Option<String> {
     let mut bytes = [0; 16];
     getrandom::fill(&mut bytes).ok()?;
-    Some(SessionId(bytes.iter().map(|byte| format!("{byte:02x}")).collect()))
+    Some(bytes.iter().map(|byte| format!("{byte:02x}")).collect())
 }

@@ -12,6 +12,7 @@ use crate::mcp::features::{Feature, Level};
 use crate::mcp::{params, scan};
 use crate::server::handle::{Said, Server};
 use crate::server::link::Link;
+use crate::sys::clock;
 use std::sync::Arc;
 
 pub struct Outbound {
@@ -99,13 +100,14 @@ impl Outbound {
     fn remind(&self, server: &Server, link: &Arc<Link>) {
         let sessions = self.sessions.that_see(&server.name);
         if let Some(level) = sessions.iter().filter_map(|session| session.level()).min() {
-            link.tell_of("logging/setLevel", format!("{{\"level\":\"{}\"}}", level.name()));
+            let params = format!("{{\"level\":\"{}\"}}", level.name());
+            link.tell_of("logging/setLevel", params, clock::now());
         }
         let mut uris: Vec<String> = sessions.iter().flat_map(|session| session.subscriptions()).filter(|(of, _)| *of == server.name).map(|(_, uri)| uri).collect();
         uris.sort();
         uris.dedup();
         for uri in uris {
-            link.tell_of("resources/subscribe", format!("{{\"uri\":{}}}", envelope::quote(&uri)));
+            link.tell_of("resources/subscribe", format!("{{\"uri\":{}}}", envelope::quote(&uri)), clock::now());
         }
     }
 }

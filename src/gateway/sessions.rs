@@ -53,10 +53,24 @@ struct State {
     /// Event streams that are open, oldest first.
     streams: Vec<StreamId>,
     replay: Replay,
+    /// Streams that answer a POST, by number: a client that lost one may go on with it by GET.
+    posts: BTreeMap<u64, Post>,
+    posts_count: u64,
     /// The lowest level of log messages that it wants; all of them until it says.
     level: Option<Level>,
     subscriptions: BTreeSet<(ServerName, String)>,
 }
+
+#[derive(Debug)]
+struct Post {
+    replay: Replay,
+    /// The GET stream that goes on with it.
+    resumed: Option<StreamId>,
+    done: bool,
+}
+
+/// POST streams of one session that are kept to go on with; the oldest is forgotten.
+const POSTS_MAX: usize = 16;
 
 /// Event streams of one session; the oldest is closed when one more is opened.
 const STREAMS_PER_SESSION_MAX: usize = 4;
@@ -93,6 +107,8 @@ impl Sessions {
             busy: 0,
             streams: Vec::new(),
             replay: Replay::default(),
+            posts: BTreeMap::new(),
+            posts_count: 0,
             level: None,
             subscriptions: BTreeSet::new(),
         };
@@ -175,6 +191,58 @@ impl Session {
             drop(state);
             hub.close(oldest);
         }
+    }
+
+    /// Begins a stream that answers a POST: its number, and the id of the event before its first.
+    pub fn begin_post(&self) -> (u64, String) {
+        let mut state = self.state.lock();
+        state.posts_count += 1;
+        let number = state.posts_count;
+        let name = format!("p{number}-");
+        let first = format!("{name}0");
+        state.posts.insert(number, Post { replay: Replay::of_stream(name), resumed: None, done: false });
+        if state.posts.len() > POSTS_MAX {
+            state.posts.pop_first();
+        }
+        (number, first)
+    }
+
+    /// The message as the next event of a POST stream; sent also to the GET stream that goes on with it.
+    pub fn say_on_post(&self, hub: &Hub, number: u64, message: &[u8]) -> Arc<[u8]> {
+        let mut state = self.state.lock();
+        let Some(post) = state.posts.get_mut(&number) else { return super::replay::event(None, message).into() };
+        let event = post.replay.add(message);
+        if let Some(stream) = post.resumed {
+            // A stream that has just closed loses nothing: the event is kept.
+            let _ = hub.send(stream, event.clone());
+        }
+        event
+    }
+
+    /// The POST stream has said everything.
+    pub fn end_post(&self, hub: &Hub, number: u64) {
+        let resumed = self.state.lock().posts.get_mut(&number).and_then(|post| {
+            post.done = true;
+            post.resumed.take()
+        });
+        if let Some(stream) = resumed {
+            hub.close(stream);
+        }
+    }
+
+    /// Goes on with the POST stream of the event `last_seen`; `false` if that is none of ours.
+    pub fn resume_post(&self, hub: &Hub, stream: StreamId, last_seen: &str) -> bool {
+        let mut state = self.state.lock();
+        let Some(post) = state.posts.values_mut().find(|post| post.replay.knows(last_seen)) else { return false };
+        for event in post.replay.after(last_seen) {
+            let _ = hub.send(stream, event);
+        }
+        if post.done {
+            hub.close(stream);
+        } else {
+            post.resumed = Some(stream);
+        }
+        true
     }
 
     pub fn drop_stream(&self, stream: StreamId, now: Time) {

@@ -143,6 +143,15 @@ impl<W> Calls<W> {
         self.deadlines.first().map(|(at, _)| *at)
     }
 
+    /// The one downstream session that has calls here, and its newest call; `None` if there is none, or more than one.
+    pub fn sole_session(&self) -> Option<(u64, CallId)> {
+        // Session 0 is ours.
+        let mut theirs = self.sessions.range((1, CallId(0))..);
+        let (first, _) = theirs.next()?;
+        let (last, newest) = self.sessions.last()?;
+        (first == last).then_some((*last, *newest))
+    }
+
     pub fn get(&self, id: CallId) -> Option<&Pending<W>> {
         self.pending.get(&id)
     }

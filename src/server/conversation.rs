@@ -2,19 +2,20 @@
 //!
 //! It runs on the life's thread and never blocks. It knows lines, not pipes or processes.
 
-use super::handle::{Report, Server};
+use super::handle::{Report, Said, Server};
 use super::link::{Link, Purpose, Waiter};
 use super::machine::Event;
 use super::slot::Answer;
 use crate::base::fault::{Fault, FaultKind};
 use crate::base::id::{CallId, Life};
-use crate::base::limits::{GARBAGE_LINES_MAX, LIST_PAGES_MAX, TOOLS_MAX};
+use crate::base::limits::{GARBAGE_LINES_MAX, ITEMS_MAX, LIST_PAGES_MAX};
 use crate::base::text;
 use crate::mcp::calls::NewCall;
 use crate::mcp::envelope::{self, Message, Outcome};
-use crate::mcp::tools::{self, Tool};
+use crate::mcp::items::{self, Item, Kind};
 use crate::mcp::{handshake, scan};
 use crate::sys::clock;
+use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -27,9 +28,10 @@ pub struct Conversation {
     link: Arc<Link>,
     life: Life,
     stage: Stage,
+    /// The list that is being read.
     list: Option<List>,
-    /// The list changed while it was being read.
-    list_again: bool,
+    /// Lists that are to be read after it: the first ones, or ones that have changed.
+    to_list: BTreeSet<Kind>,
     probing: bool,
     /// The ping that was sent last.
     ping: Option<CallId>,
@@ -46,9 +48,10 @@ enum Stage {
 }
 
 /// A list that is being read, page by page.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 struct List {
-    tools: Vec<Tool>,
+    kind: Kind,
+    items: Vec<Item>,
     pages: usize,
 }
 
@@ -61,7 +64,7 @@ impl Conversation {
             life,
             stage: Stage::Greeting,
             list: None,
-            list_again: false,
+            to_list: BTreeSet::new(),
             probing: false,
             ping: None,
             garbage: 0,
@@ -70,7 +73,8 @@ impl Conversation {
 
     /// The first thing said.
     pub fn greet(&mut self) {
-        self.ask(Purpose::Initialize, "initialize", handshake::initialize_params(env!("CARGO_PKG_VERSION")));
+        let params = handshake::initialize_params(env!("CARGO_PKG_VERSION"), &self.server.features);
+        self.ask(Purpose::Initialize, "initialize", params);
     }
 
     /// Asks for a sign of life; the next line that comes is one.
@@ -99,7 +103,7 @@ impl Conversation {
         match envelope::parse(line) {
             Ok(Message::Response { id, outcome }) => self.response(id, outcome),
             Ok(Message::Notification { method, params }) => self.notification(&method, params),
-            Ok(Message::Request { id, method, .. }) => self.request(id, &method),
+            Ok(Message::Request { id, method, params }) => self.request(id, &method, params),
             Err(invalid) => self.garbage(line, &invalid.message()),
         }
     }
@@ -126,11 +130,11 @@ impl Conversation {
         match (pending.waiter, outcome) {
             (Waiter::Caller { slot, .. }, Outcome::Result(raw)) => slot.answer(Answer::Result(raw.into())),
             (Waiter::Caller { slot, .. }, Outcome::Error(raw)) => slot.answer(Answer::Error(raw.into())),
-            (Waiter::Own(Purpose::Probe), _) => (),
+            (Waiter::Own(Purpose::Probe | Purpose::Told), _) => (),
             (Waiter::Own(Purpose::Initialize), Outcome::Result(raw)) => self.greeted(raw),
-            (Waiter::Own(Purpose::ListTools), Outcome::Result(raw)) => self.listed(raw),
             (Waiter::Own(Purpose::Initialize), Outcome::Error(raw)) => self.refused("initialize", raw),
-            (Waiter::Own(Purpose::ListTools), Outcome::Error(raw)) => self.refused("tools/list", raw),
+            (Waiter::Own(Purpose::List(_)), Outcome::Result(raw)) => self.listed(raw),
+            (Waiter::Own(Purpose::List(kind)), Outcome::Error(raw)) => self.refused(kind.method(), raw),
         }
     }
 
@@ -138,13 +142,19 @@ impl Conversation {
         match handshake::greeting(result) {
             Err(fault) => self.fail(fault),
             Ok(greeting) => {
-                let has_tools = greeting.has_tools;
+                let offered = |kind: &Kind| greeting.has(kind.capability());
+                self.to_list = Kind::ALL.into_iter().filter(offered).collect();
                 self.server.greeted(greeting);
                 self.stage = Stage::Discovering;
                 self.tell(Event::Greeted(self.life), None);
                 // If it cannot be sent, the server is stuck: the connect deadline ends it.
                 let _ = self.link.send(envelope::notification("notifications/initialized", None));
-                if has_tools { self.list() } else { self.discovered(Vec::new()) }
+                // It is ready with its tools; the other lists are read after that.
+                if self.to_list.remove(&Kind::Tools) {
+                    self.list(Kind::Tools);
+                } else {
+                    self.complete(Kind::Tools, Vec::new());
+                }
             }
         }
     }
@@ -153,8 +163,9 @@ impl Conversation {
         let message = scan::find(error, "message").and_then(|span| scan::string(&error[span]));
         let message = text::shorten(message.as_deref().unwrap_or(error), 200);
         if self.stage == Stage::Serving {
+            log::warn!("{}: {method} was refused: {message}; its old list stays", self.server.name);
             self.list = None;
-            return log::warn!("{}: {method} was refused: {message}; its old list stays", self.server.name);
+            return self.list_next();
         }
         self.fail(Fault::new(
             FaultKind::HandshakeFailed,
@@ -162,73 +173,76 @@ impl Conversation {
         ));
     }
 
-    fn list(&mut self) {
-        self.list_page(List::default(), "{}".to_owned());
+    fn list(&mut self, kind: Kind) {
+        self.list_page(List { kind, items: Vec::new(), pages: 0 }, "{}".to_owned());
+    }
+
+    fn list_next(&mut self) {
+        if self.list.is_none()
+            && let Some(kind) = self.to_list.pop_first()
+        {
+            self.list(kind);
+        }
     }
 
     fn list_page(&mut self, list: List, params: String) {
         // Not sent in a first start, the connect deadline ends it. Later the old list stays until the server says
         // again that it changed.
-        if self.ask(Purpose::ListTools, "tools/list", params).is_some() {
+        if self.ask(Purpose::List(list.kind), list.kind.method(), params).is_some() {
             self.list = Some(list);
         }
     }
 
     fn listed(&mut self, result: &str) {
         let Some(mut list) = self.list.take() else { return };
-        let Some(page) = tools::page(result) else {
-            return self.refused("tools/list", "{\"message\":\"a result without tools\"}");
+        let (name, what) = (&self.server.name, list.kind.array());
+        let Some(page) = items::page(list.kind, result) else {
+            return self.refused(list.kind.method(), "{\"message\":\"a result without the list\"}");
         };
         if page.malformed > 0 {
-            log::warn!("{}: {} entries of its tool list are no tools", self.server.name, page.malformed);
+            log::warn!("{name}: {} entries of its list of {what} have no key", page.malformed);
         }
-        list.tools.extend(page.tools);
+        list.items.extend(page.items);
         list.pages += 1;
         match page.next {
-            Some(cursor) if list.pages < LIST_PAGES_MAX && list.tools.len() < TOOLS_MAX => {
+            Some(cursor) if list.pages < LIST_PAGES_MAX && list.items.len() < ITEMS_MAX => {
                 self.list_page(list, format!("{{\"cursor\":{cursor}}}"));
             }
             next => {
-                if next.is_some() || list.tools.len() > TOOLS_MAX {
-                    let (tools, pages) = (list.tools.len().min(TOOLS_MAX), list.pages);
-                    log::warn!(
-                        "{}: its tool list was cut at {tools} tools on {pages} pages",
-                        self.server.name
-                    );
-                    list.tools.truncate(TOOLS_MAX);
+                if next.is_some() || list.items.len() > ITEMS_MAX {
+                    let (count, pages) = (list.items.len().min(ITEMS_MAX), list.pages);
+                    log::warn!("{name}: its list of {what} was cut at {count} entries on {pages} pages");
+                    list.items.truncate(ITEMS_MAX);
                 }
-                self.discovered(list.tools);
+                self.complete(list.kind, list.items);
             }
         }
     }
 
-    fn discovered(&mut self, tools: Vec<Tool>) {
-        let changed = self.server.listed(tools);
+    fn complete(&mut self, kind: Kind, items: Vec<Item>) {
+        let changed = self.server.listed(kind, items);
         if self.stage == Stage::Discovering {
             self.stage = Stage::Serving;
             self.server.open(self.link.clone());
+            self.server.say(&self.link, &Said::Ready);
             self.tell(Event::Discovered(self.life), None);
         } else if changed {
             self.server.tell(Report::Listed(self.life));
         }
-        if std::mem::take(&mut self.list_again) {
-            self.list();
-        }
+        self.list_next();
     }
 
     fn notification(&mut self, method: &str, params: Option<&str>) {
+        let changed = Kind::ALL.into_iter().filter(|kind| kind.changed() == method);
+        let before = self.to_list.len();
+        self.to_list.extend(changed);
+        if self.to_list.len() > before && self.stage == Stage::Serving {
+            return self.list_next();
+        }
         match method {
             "notifications/progress" => self.progress(params.unwrap_or("{}")),
-            "notifications/tools/list_changed" if self.list.is_some() => self.list_again = true,
-            "notifications/tools/list_changed" if self.stage == Stage::Serving => self.list(),
-            "notifications/message" => {
-                log::debug!("{}: {}", self.server.name, text::shorten(params.unwrap_or_default(), 500));
-            }
-            _ => log::debug!(
-                "{}: notification {} is not routed yet",
-                self.server.name,
-                text::shorten(method, 80)
-            ),
+            _ if method.ends_with("/list_changed") => (),
+            _ => self.server.say(&self.link, &Said::Notification { method, params }),
         }
     }
 
@@ -236,24 +250,19 @@ impl Conversation {
     fn progress(&mut self, params: &str) {
         let Some(token) = scan::find(params, "progressToken") else { return };
         let Ok(id) = params[token.clone()].parse() else { return };
-        let theirs = |own: &str| Some(tools::splice(params, &[(token, own)]));
+        let theirs = |own: &str| Some(items::splice(params, &[(token, own)]));
         if !self.link.progress(CallId(id), clock::now(), theirs) {
             log::debug!("{}: progress for a call that nobody waits for", self.server.name);
         }
     }
 
-    /// Requests from the server are answered at once, never with silence: nothing was declared but `ping`.
-    fn request(&mut self, id: &str, method: &str) {
-        let refusal;
-        let outcome = if method == "ping" {
-            Outcome::Result("{}")
-        } else {
-            let message = format!("mcpvisor does not offer `{}` to servers", text::shorten(method, 80));
-            refusal = envelope::error_object(envelope::METHOD_NOT_FOUND, &message, None::<&()>);
-            Outcome::Error(&refusal)
-        };
-        if let Err(fault) = self.link.send(envelope::response(id, outcome)) {
-            log::debug!("{}: its request {method} was not answered: {fault}", self.server.name);
+    /// Never silence: who is to be asked, or why nobody can be, is decided where the clients are known.
+    fn request(&mut self, id: &str, method: &str, params: Option<&str>) {
+        if method != "ping" {
+            return self.server.say(&self.link, &Said::Request { id, method, params });
+        }
+        if let Err(fault) = self.link.send(envelope::response(id, Outcome::Result("{}"))) {
+            log::debug!("{}: its ping was not answered: {fault}", self.server.name);
         }
     }
 

@@ -10,7 +10,8 @@ use crate::base::fault::Fault;
 use crate::base::id::{Life, ServerName, Slug};
 use crate::base::time::Time;
 use crate::mcp::handshake::Greeting;
-use crate::mcp::tools::Tool;
+use crate::mcp::features::Feature;
+use crate::mcp::items::{Item, Kind};
 use crate::sys::logfile::LogFile;
 use crossbeam_channel::Sender;
 use parking_lot::{Mutex, RwLock};
@@ -30,13 +31,15 @@ pub enum Report {
 }
 
 /// Shared by everybody who needs the server; a value for as long as the config names it.
-#[derive(Debug)]
 pub struct Server {
     pub name: ServerName,
     pub slug: Slug,
     /// How long one call may take without progress.
     pub call_patience: Duration,
+    /// What is declared to the server that clients can be asked for.
+    pub features: Vec<Feature>,
     pub board: Board,
+    ear: Arc<Ear>,
     inbox: Sender<Report>,
     status: Mutex<Arc<Status>>,
     times: Mutex<(Time, Option<Time>)>,
@@ -49,23 +52,57 @@ pub struct Server {
 #[derive(Clone, Debug, Default)]
 pub struct Known {
     pub greeting: Option<Arc<Greeting>>,
-    /// `None` until it has listed them once.
-    pub tools: Option<Arc<Vec<Tool>>>,
+    /// By kind; `None` until it has listed them once.
+    lists: [Option<Arc<Vec<Item>>>; 4],
+}
+
+impl Known {
+    pub fn list(&self, kind: Kind) -> Option<Arc<Vec<Item>>> {
+        self.lists[kind as usize].clone()
+    }
+
+    /// Whether it has been ready once: its tools are the first that it lists.
+    pub fn has_listed(&self) -> bool {
+        self.lists[Kind::Tools as usize].is_some()
+    }
+}
+
+/// What a server says of its own accord, and nobody here answers.
+#[derive(Clone, Copy, Debug)]
+pub enum Said<'a> {
+    /// A new life is ready, and knows nothing of what the one before was told.
+    Ready,
+    Request { id: &'a str, method: &'a str, params: Option<&'a str> },
+    Notification { method: &'a str, params: Option<&'a str> },
+}
+
+/// Who hears what servers say. Called on a life's thread: it must not block.
+pub type Ear = dyn Fn(&Server, &Arc<Link>, &Said<'_>) + Send + Sync;
+
+/// What a server is given for its whole time.
+pub struct Traits {
+    pub call_patience: Duration,
+    pub features: Vec<Feature>,
+    pub ear: Arc<Ear>,
+    pub log: Option<LogFile>,
+}
+
+impl std::fmt::Debug for Server {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Server").field("name", &self.name).field("status", &self.status).finish_non_exhaustive()
+    }
 }
 
 impl Server {
-    pub fn new(
-        first: Status,
-        call_patience: Duration,
-        log: Option<LogFile>,
-        board: Board,
-        inbox: Sender<Report>,
-    ) -> Server {
+    pub fn new(first: Status, traits: Traits, board: Board, inbox: Sender<Report>) -> Server {
+        let Traits { call_patience, features, ear, log } = traits;
         Server {
             name: first.name.clone(),
             slug: first.slug.clone(),
             call_patience,
+            features,
             board,
+            ear,
             inbox,
             status: Mutex::new(Arc::new(first)),
             times: Mutex::new((Time::ZERO, None)),
@@ -120,7 +157,7 @@ impl Server {
         let before = self.is_offered();
         *self.times.lock() = (since, retry);
         *self.status.lock() = Arc::new(status);
-        if before != self.is_offered() && self.known.read().tools.is_some() {
+        if before != self.is_offered() && self.known.read().has_listed() {
             self.board.lists_changed();
         }
         self.board.post();
@@ -131,15 +168,20 @@ impl Server {
     }
 
     /// Whether it is another list than before.
-    pub(super) fn listed(&self, tools: Vec<Tool>) -> bool {
+    pub(super) fn listed(&self, kind: Kind, items: Vec<Item>) -> bool {
         let mut known = self.known.write();
-        let changed = known.tools.as_ref().is_none_or(|known| **known != tools);
+        let list = &mut known.lists[kind as usize];
+        let changed = list.as_ref().is_none_or(|known| **known != items);
         if changed {
-            known.tools = Some(Arc::new(tools));
+            *list = Some(Arc::new(items));
             // Under the lock: whoever sees the new list sees that the lists have changed, too.
             self.board.lists_changed();
         }
         changed
+    }
+
+    pub(super) fn say(&self, link: &Arc<Link>, said: &Said<'_>) {
+        (self.ear)(self, link, said);
     }
 
     pub(super) fn open(&self, link: Arc<Link>) {

@@ -6,10 +6,11 @@
 use super::slot::{Answer, Slot};
 use crate::base::fault::{Fault, FaultKind};
 use crate::base::id::{CallId, Life};
-use crate::base::limits::{IN_FLIGHT_BYTES_MAX, OUTBOX_BYTES_MAX};
+use crate::base::limits::{CALL_TOTAL_MAX, IN_FLIGHT_BYTES_MAX, OUTBOX_BYTES_MAX, REQUEST_LINE_BYTES_MAX};
 use crate::base::time::Time;
 use crate::mcp::calls::{Calls, NewCall, Pending};
 use crate::mcp::envelope;
+use crate::mcp::items::Kind;
 use crate::sys::wake::Wake;
 use nix::errno::Errno;
 use parking_lot::Mutex;
@@ -33,8 +34,10 @@ pub enum Waiter {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Purpose {
     Initialize,
-    ListTools,
+    List(Kind),
     Probe,
+    /// Something that the server is told as a request, and whose answer changes nothing.
+    Told,
 }
 
 #[derive(Debug)]
@@ -73,7 +76,8 @@ impl Link {
     ) -> Result<CallId, Fault> {
         let id = self.calls.lock().open(call, waiter).map_err(|(fault, _)| fault)?;
         let line = envelope::request(&id.0.to_string(), method, params(id).as_deref());
-        match self.send(line) {
+        let sent = if line.len() > REQUEST_LINE_BYTES_MAX { Err(too_large(line.len())) } else { self.send(line) };
+        match sent {
             Ok(()) => Ok(id),
             // If somebody was quicker to remove it, they have answered it: then it counts as sent.
             Err(fault) => self.calls.lock().abandon(id).map_or(Ok(id), |_| Err(fault)),
@@ -191,9 +195,35 @@ impl Link {
         if let Waiter::Caller { slot, token: Some(token) } = &pending.waiter
             && let Some(params) = params(token)
         {
-            slot.progress(params.into());
+            slot.message(envelope::notification("notifications/progress", Some(&params)), true);
         }
         true
+    }
+
+    /// The one session that has calls in flight here, its newest call, and where that call waits.
+    pub fn sole_caller(&self) -> Option<(u64, CallId, Slot)> {
+        let calls = self.calls.lock();
+        let (session, id) = calls.sole_session()?;
+        Some((session, id, slot(calls.get(id)?)?))
+    }
+
+    /// Where the caller of `id` waits.
+    pub fn slot_of(&self, id: CallId) -> Option<Slot> {
+        slot(self.calls.lock().get(id)?)
+    }
+
+    /// Tells the server something by a request whose answer changes nothing.
+    pub fn tell_of(&self, method: &str, params: String, now: Time) {
+        let call = NewCall {
+            session: 0,
+            request: None,
+            opened: now,
+            deadline: now + CALL_TOTAL_MAX,
+            patience: CALL_TOTAL_MAX,
+            wants_progress: false,
+        };
+        // A server that takes no more input is about to be replaced, and the next life is told anew.
+        let _ = self.call(call, Waiter::Own(Purpose::Told), method, |_| Some(params));
     }
 
     /// The life is over: every caller is answered at once, and later calls are refused with the same fault.
@@ -209,6 +239,19 @@ impl Link {
     /// Calls that wait.
     pub fn waiting(&self) -> usize {
         self.calls.lock().len()
+    }
+}
+
+fn too_large(bytes: usize) -> Fault {
+    let limit = REQUEST_LINE_BYTES_MAX >> 20;
+    Fault::new(FaultKind::TooLarge, format!("the request has {bytes} bytes; servers take {limit} MiB"))
+        .hint("many servers never answer again after a longer line; pass a file's path instead of its content")
+}
+
+fn slot(pending: &Pending<Waiter>) -> Option<Slot> {
+    match &pending.waiter {
+        Waiter::Caller { slot, .. } => Some(slot.clone()),
+        Waiter::Own(_) => None,
     }
 }
 

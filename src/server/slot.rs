@@ -22,8 +22,12 @@ pub enum Answer {
 /// What a waiting caller may hear.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Word {
-    /// Params of `notifications/progress`, with the caller's own token.
-    Progress(Box<str>),
+    /// A whole message for the client: progress, a log message, a request of the server.
+    Message {
+        body: Box<[u8]>,
+        /// A sign that the server works on the call: its deadline moves.
+        extends: bool,
+    },
     Answer(Answer),
     /// Its client has closed the connection.
     PeerClosed,
@@ -45,10 +49,10 @@ impl Slot {
         self.push(Word::Answer(answer));
     }
 
-    /// Dropped if the caller is [`SLOT_MESSAGES_MAX`] words behind: progress is news, and old news is none.
-    pub fn progress(&self, params: Box<str>) {
+    /// Dropped if the caller is [`SLOT_MESSAGES_MAX`] words behind: whoever does not read its news has none.
+    pub fn message(&self, body: Vec<u8>, extends: bool) {
         if self.0.words.lock().len() < SLOT_MESSAGES_MAX {
-            self.push(Word::Progress(params));
+            self.push(Word::Message { body: body.into(), extends });
         }
     }
 

@@ -3,7 +3,7 @@
 //! It ends when the server is retired and off.
 
 use super::board::Board;
-use super::handle::{Report, Server};
+use super::handle::{Report, Server, Traits};
 use super::life::{self, Birth};
 use super::machine::{self, Action, Event, Policy};
 use super::orders::{Order, Orders};
@@ -14,8 +14,8 @@ use crate::base::id::{Life, ServerName};
 use crate::base::limits::INBOX_MESSAGES_MAX;
 use crate::base::text;
 use crate::base::time::{Time, Wall};
+use crate::mcp::items::Kind;
 use crate::reaper::keeper::Keeper;
-use crate::sys::logfile::LogFile;
 use crate::sys::spawn::Program;
 use crate::sys::{clock, thread};
 use crossbeam_channel::{Receiver, RecvTimeoutError, Sender, bounded};
@@ -38,9 +38,8 @@ pub struct Charge {
     pub name: ServerName,
     pub slug: crate::base::id::Slug,
     pub policy: Policy,
-    pub call_patience: std::time::Duration,
+    pub traits: Traits,
     pub plan: Box<Plan>,
-    pub log: Option<LogFile>,
     /// Where lives are written down, so that they can be found whatever dies.
     pub keeper: Arc<Keeper>,
     /// Why its entry cannot be run as it is.
@@ -59,7 +58,7 @@ pub fn start(
     let (sender, inbox): (Sender<Report>, Receiver<Report>) = bounded(INBOX_MESSAGES_MAX);
     let machine = machine::Server::new(false, false, clock::now());
     let first = first_status(&charge, &machine);
-    let server = Arc::new(Server::new(first, charge.call_patience, charge.log, board, sender));
+    let server = Arc::new(Server::new(first, charge.traits, board, sender));
     let tape = Tape::new(&machine);
     let name = format!("sup:{}", server.slug);
     let mut supervisor = Supervisor {
@@ -135,7 +134,7 @@ impl Supervisor {
                 self.step(Event::Spawned(life));
             }
             Report::Listed(life) => {
-                log::info!("{}: its tools changed (life {life})", self.server.name);
+                log::info!("{}: what it lists has changed (life {life})", self.server.name);
                 self.publish();
             }
             Report::Retire => {
@@ -263,7 +262,7 @@ impl Supervisor {
             }
             "parked" | "auto_disabled" => format!("{state}: {why}"),
             "ready" => {
-                format!("ready{life}, {} tools", self.server.known().tools.map_or(0, |tools| tools.len()))
+                format!("ready{life}, {} tools", self.server.known().list(Kind::Tools).map_or(0, |tools| tools.len()))
             }
             _ => format!("{state}{life}"),
         };
@@ -312,7 +311,7 @@ impl Supervisor {
             since: at(self.machine.since()),
             pid: self.pid,
             life: self.machine.life(),
-            tools: known.tools.map_or(0, |tools| tools.len()),
+            tools: known.list(Kind::Tools).map_or(0, |tools| tools.len()),
             protocol: known.greeting.map(|greeting| greeting.version.clone()),
             restarts: self.machine.restarts(),
             failures: self.machine.failures(),

@@ -1,0 +1,257 @@
+//! What each request means on a mount: answered here, from what is known of all servers, or sent to one of them.
+//!
+//! On the mount of one server everything goes to that server, but for what several sessions share: log levels and
+//! subscriptions.
+
+use super::catalogue::{self, Announced};
+use super::hub::Hub;
+use super::open_call::OpenCall;
+use super::reply::fault_error;
+use super::router::{self, Request, Router};
+use super::sessions::{Mount, Session, Sessions};
+use crate::base::fault::{Fault, FaultKind};
+use crate::base::text::shorten;
+use crate::mcp::envelope::{self, INVALID_PARAMS, METHOD_NOT_FOUND};
+use crate::mcp::features::Level;
+use crate::mcp::items::Kind;
+use crate::mcp::{handshake, params, scan};
+use crate::server::handle::Server;
+use crate::sys::clock;
+use serde_json::json;
+use std::sync::Arc;
+use std::time::Duration;
+
+/// What became of a request.
+pub enum Begun {
+    /// A raw result, or a raw error object.
+    Done(Result<String, String>),
+    /// It was sent, and waits.
+    Sent(Box<OpenCall>),
+}
+
+/// The MCP side of the endpoint, whatever it is spoken over.
+pub struct Methods {
+    pub router: Arc<Router>,
+    pub sessions: Arc<Sessions>,
+    pub hub: Hub,
+    /// The lists that the listening sessions know of.
+    pub announced: Announced,
+    /// How long a list waits for servers in their first start.
+    pub list_wait: Duration,
+}
+
+/// `instructions` of all servers together; what is more is left out.
+const INSTRUCTIONS_BYTES_MAX: usize = 16 << 10;
+
+impl Methods {
+    /// The result of `initialize` and the version that was agreed.
+    pub fn initialize(&self, mount: &Mount, params: &str) -> Result<(String, &'static str), Fault> {
+        let wanted = params::text(params, "protocolVersion").unwrap_or_default();
+        match mount {
+            Mount::All => {
+                let version = handshake::negotiate(&wanted);
+                Ok((self.own_greeting(version), version))
+            }
+            Mount::One(name) => {
+                let server = self.server(name.as_str())?;
+                // What it says of itself cannot be made up: it is waited for like the answer to a call.
+                let settled = || match server.known().greeting {
+                    Some(greeting) => Some(Ok(greeting)),
+                    None => (!server.status().is_coming()).then(|| Err(router::not_ready(&server))),
+                };
+                let deadline = clock::now() + server.call_patience;
+                let greeting = self.router.board.wait(deadline, settled);
+                Ok(greeting.unwrap_or_else(|| Err(router::not_ready(&server)))?.for_client(handshake::negotiate(&wanted)))
+            }
+        }
+    }
+
+    fn own_greeting(&self, version: &str) -> String {
+        let info = json!({"name": "mcpvisor", "version": env!("CARGO_PKG_VERSION")});
+        let changes = "{\"listChanged\":true}";
+        let instructions = self.instructions();
+        format!(
+            "{{\"protocolVersion\":\"{version}\",\"capabilities\":{{\"tools\":{changes},\"prompts\":{changes},\
+             \"resources\":{{\"listChanged\":true,\"subscribe\":true}},\"completions\":{{}},\"logging\":{{}}}},\
+             \"serverInfo\":{info}{instructions}}}"
+        )
+    }
+
+    /// What the servers that have been greeted say to the model, each under its name.
+    fn instructions(&self) -> String {
+        let mut all = String::new();
+        for server in self.router.servers.all().iter().filter(|server| server.is_offered()) {
+            let Some(greeting) = server.known().greeting else { continue };
+            let Some(text) = params::text(&greeting.raw, "instructions").filter(|text| !text.is_empty()) else { continue };
+            let part = format!("# {}\n{text}\n", server.slug);
+            if all.len() + part.len() <= INSTRUCTIONS_BYTES_MAX {
+                all.push_str(&part);
+            }
+        }
+        if all.is_empty() { all } else { format!(",\"instructions\":{}", envelope::quote(&all)) }
+    }
+
+    /// One request of a session.
+    pub fn begin(&self, session: &Session, id: &str, method: &str, params: &str) -> Begun {
+        let done = match (method, &session.mount) {
+            ("ping", _) => Ok("{}".to_owned()),
+            ("logging/setLevel", mount) => self.set_level(session, mount, params),
+            ("resources/subscribe" | "resources/unsubscribe", mount) => {
+                match self.subscription(session, mount, method, params) {
+                    Ok(None) => Ok("{}".to_owned()),
+                    // The first to subscribe, or the last to leave: the server hears of it.
+                    Ok(Some(())) => return self.send(session, id, method, params),
+                    Err(error) => Err(error),
+                }
+            }
+            (_, Mount::One(_)) => return self.send(session, id, method, params),
+            ("tools/call" | "prompts/get" | "resources/read" | "completion/complete", Mount::All) => {
+                return self.send(session, id, method, params);
+            }
+            (_, Mount::All) => match Kind::of_method(method) {
+                Some(kind) => self.list(kind, params),
+                None => {
+                    let message = format!("method `{}` is not offered here", shorten(method, 80));
+                    Err(envelope::error_object(METHOD_NOT_FOUND, &message, None::<&()>))
+                }
+            },
+        };
+        Begun::Done(done)
+    }
+
+    fn send(&self, session: &Session, id: &str, method: &str, params: &str) -> Begun {
+        let request =
+            Request { mount: &session.mount, session: session.number, id, method, params, patience: None };
+        match self.router.open(&request) {
+            Ok(call) => Begun::Sent(Box::new(call)),
+            Err(fault) => Begun::Done(Err(fault_error(method, &fault))),
+        }
+    }
+
+    fn list(&self, kind: Kind, params: &str) -> Result<String, String> {
+        let cursor = scan::find(params, "cursor").map(|span| &params[span]).filter(|raw| *raw != "null");
+        let offset = match cursor.map(|raw| scan::string(raw).and_then(|text| catalogue::offset(&text))) {
+            None => 0,
+            Some(Some(offset)) => offset,
+            Some(None) => return Err(envelope::error_object(INVALID_PARAMS, "unknown cursor", None::<&()>)),
+        };
+        self.wait_for_first_lists();
+        Ok(self.router.catalogue().page(kind, offset))
+    }
+
+    /// A list waits a little for servers in their first start; one that has failed before delays nobody.
+    fn wait_for_first_lists(&self) {
+        let all = self.router.servers.all();
+        let first_start = |server: &Arc<Server>| {
+            let status = server.status();
+            !server.known().has_listed() && status.is_coming() && status.failures == 0
+        };
+        // Out of patience, the list is what is known; `list_changed` tells of the rest.
+        let _ = self
+            .router
+            .board
+            .wait(clock::now() + self.list_wait, || (!all.iter().any(first_start)).then_some(()));
+    }
+
+    /// Each session has a level of its own; servers are told the lowest.
+    fn set_level(&self, session: &Session, mount: &Mount, params: &str) -> Result<String, String> {
+        let Some(level) = params::text(params, "level").and_then(|name| Level::of_name(&name)) else {
+            return Err(envelope::error_object(INVALID_PARAMS, "`level` is no log level", None::<&()>));
+        };
+        session.set_level(level);
+        for server in self.router.servers.all().iter().filter(|server| mount.shows(&server.name)) {
+            let logs = server.known().greeting.is_some_and(|greeting| greeting.has("logging"));
+            let Some(link) = server.link().filter(|_| logs) else { continue };
+            let sessions = self.sessions.that_see(&server.name);
+            let lowest = sessions.iter().filter_map(|session| session.level()).min().unwrap_or(level);
+            let params = format!("{{\"level\":\"{}\"}}", lowest.name());
+            link.tell_of("logging/setLevel", params, clock::now());
+        }
+        Ok("{}".to_owned())
+    }
+
+    /// `Some` if the server must hear of it.
+    fn subscription(
+        &self,
+        session: &Session,
+        mount: &Mount,
+        method: &str,
+        params: &str,
+    ) -> Result<Option<()>, String> {
+        let wrong = |fault: &Fault| fault_error(method, fault);
+        let Some(address) = params::address(method, params) else {
+            return Err(envelope::error_object(INVALID_PARAMS, "`uri` is missing", None::<&()>));
+        };
+        let uri = address.key.clone();
+        let server = match mount {
+            Mount::One(name) => self.server(name.as_str()),
+            Mount::All => self.router.addressed(address).map(|(server, _)| server),
+        };
+        let server = server.map_err(|fault| wrong(&fault))?;
+        let others = self.sessions.that_see(&server.name);
+        let shared = others
+            .iter()
+            .any(|other| other.number != session.number && other.is_subscribed(&server.name, &uri));
+        if method == "resources/unsubscribe" {
+            session.unsubscribe(&server.name, &uri);
+        } else if !session.subscribe(&server.name, &uri) {
+            let fault = Fault::new(FaultKind::Busy, "this session has as many subscriptions as it may have");
+            return Err(wrong(&fault));
+        }
+        Ok((!shared).then_some(()))
+    }
+
+    fn server(&self, name: &str) -> Result<Arc<Server>, Fault> {
+        let servers = &self.router.servers;
+        servers.find(name).ok_or_else(|| router::unknown_server(servers, name))
+    }
+
+    /// One notification of a session.
+    pub fn notification(&self, session: &Session, method: &str, params: Option<&str>) {
+        let part = |key| params.and_then(|params| scan::find(params, key).map(|span| &params[span]));
+        match method {
+            "notifications/cancelled" => {
+                if let Some(id) = part("requestId") {
+                    self.router.cancel(session.number, id, part("reason"));
+                }
+            }
+            // Servers were greeted by us, once per life.
+            "notifications/initialized" => (),
+            _ => {
+                if let Mount::One(name) = &session.mount
+                    && let Some(link) = self.router.servers.find(name.as_str()).and_then(|server| server.link())
+                {
+                    // A server that takes no more input has no use for news.
+                    let _ = link.send(envelope::notification(method, params));
+                }
+            }
+        }
+    }
+
+    /// The session is over: its calls, what it was asked, its streams and its subscriptions.
+    pub fn close(&self, session: &Session) {
+        self.sessions.close(session);
+        session.take_streams().into_iter().for_each(|stream| self.hub.close(stream));
+        self.router.session_over(session.number);
+        for (name, uri) in session.subscriptions() {
+            let still = self.sessions.that_see(&name).iter().any(|other| other.is_subscribed(&name, &uri));
+            let link = self.router.servers.find(name.as_str()).and_then(|server| server.link());
+            if let Some(link) = link.filter(|_| !still) {
+                let params = format!("{{\"uri\":{}}}", envelope::quote(&uri));
+                link.tell_of("resources/unsubscribe", params, clock::now());
+            }
+        }
+    }
+
+    /// Tells every session of the lists that are others now, and that it sees.
+    pub fn announce_lists(&self) {
+        let changed = self.announced.renew(&self.router.servers.all());
+        for session in self.sessions.all() {
+            let seen = changed.iter().filter(|(server, _)| session.mount.shows(server));
+            let mut methods: Vec<&str> = seen.map(|(_, kind)| kind.changed()).collect();
+            methods.sort_unstable();
+            methods.dedup();
+            methods.iter().for_each(|method| session.say(&self.hub, &envelope::notification(method, None)));
+        }
+    }
+}
