@@ -126,8 +126,9 @@ impl Router {
         let now = clock::now();
         let deadline = now + server.call_patience;
         let until = request.patience.map_or(deadline, |own| deadline.min(now + own));
-        let early = self.early.add(request);
-        let link = self.ready_link(&server, until, &early)?;
+        let early = server.link().is_none().then(|| self.early.add(request));
+        let is_cancelled = || early.as_ref().is_some_and(EarlyCall::is_cancelled);
+        let link = self.ready_link(&server, until, is_cancelled)?;
         let slot = Slot::default();
         let token = call.progress_token.clone().map(|span| request.params[span].into());
         let new = NewCall {
@@ -141,7 +142,7 @@ impl Router {
         let rename = own_name.map(|own| (span, envelope::quote(&own)));
         let params = |id: CallId| Some(rewritten(request.params, &call, rename, id));
         let id = link.call(new, Waiter::Caller { slot: slot.clone(), token }, "tools/call", params)?;
-        if early.is_cancelled() {
+        if is_cancelled() {
             // The cancellation came just before the link knew the call; the slot hears of it like any other.
             link.cancel(request.session, request.id, None);
         }
@@ -202,15 +203,13 @@ impl Router {
         &self,
         server: &Arc<Server>,
         deadline: Time,
-        early: &EarlyCall<'_>,
+        is_cancelled: impl Fn() -> bool,
     ) -> Result<Arc<Link>, Fault> {
         if let Some(link) = server.link() {
             return Ok(link);
         }
         let settled = || match server.link() {
-            _ if early.is_cancelled() => {
-                Some(Err(Fault::new(FaultKind::Cancelled, "cancelled by the client")))
-            }
+            _ if is_cancelled() => Some(Err(Fault::new(FaultKind::Cancelled, "cancelled by the client"))),
             Some(link) => Some(Ok(link)),
             None => (!server.status().is_coming() && server.status().state != "ready")
                 .then(|| Err(not_ready(server))),
