@@ -129,7 +129,8 @@ impl Router {
         let opened = clock::now();
         let deadline = opened + server.call_patience;
         let until = request.patience.map_or(deadline, |own| deadline.min(opened + own));
-        let early = self.early.add(request);
+        let early = server.link().is_none().then(|| self.early.add(request));
+        let is_cancelled = || early.as_ref().is_some_and(EarlyCall::is_cancelled);
         let slot = Slot::default();
         let token: Option<Box<str>> = call.progress_token.clone().map(|span| request.params[span].into());
         let new = NewCall {
@@ -143,11 +144,11 @@ impl Router {
         let rename = own_name.map(|own| (span, envelope::quote(&own)));
         let params = |id: CallId| Some(rewritten(request.params, &call, rename.as_ref(), id));
         loop {
-            let link = self.ready_link(&server, until, &early)?;
+            let link = self.ready_link(&server, until, is_cancelled)?;
             let waiter = Waiter::Caller { slot: slot.clone(), token: token.clone() };
             match link.call(new.clone(), waiter, "tools/call", params) {
                 Ok(id) => {
-                    if early.is_cancelled() {
+                    if is_cancelled() {
                         // The cancellation came just before the link knew the call; the slot hears of it like any other.
                         link.cancel(request.session, request.id, None);
                     }
@@ -215,15 +216,13 @@ impl Router {
         &self,
         server: &Arc<Server>,
         deadline: Time,
-        early: &EarlyCall<'_>,
+        is_cancelled: impl Fn() -> bool,
     ) -> Result<Arc<Link>, Fault> {
         if let Some(link) = server.link() {
             return Ok(link);
         }
         let settled = || match server.link() {
-            _ if early.is_cancelled() => {
-                Some(Err(Fault::new(FaultKind::Cancelled, "cancelled by the client")))
-            }
+            _ if is_cancelled() => Some(Err(Fault::new(FaultKind::Cancelled, "cancelled by the client"))),
             Some(link) => Some(Ok(link)),
             None => (!server.status().is_coming() && server.status().state != "ready")
                 .then(|| Err(not_ready(server))),
