@@ -68,8 +68,12 @@ pub fn why(row: &ServerRow, now: Wall) -> Option<String> {
         return None;
     }
     let mut parts: Vec<String> = row.reason.iter().map(Trouble::text).collect();
-    let same =
-        |error: &&Trouble| row.reason.as_ref().is_some_and(|reason| reason.message.contains(&error.message));
+    let same = |error: &&Trouble| {
+        row.reason.as_ref().is_some_and(|reason| {
+            reason.message == error.message
+                || (!error.message.is_empty() && reason.message.contains(&error.message))
+        })
+    };
     if let Some(error) = row.last_error.as_ref().filter(|error| !same(error)) {
         parts.push(error.text());
     }

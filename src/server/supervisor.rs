@@ -286,7 +286,6 @@ impl Supervisor {
         if self.machine.state() == "auto_disabled" {
             let tries = self.machine.tally().len();
             reason.message = format!("given up after {tries} failures: {}", reason.message);
-            reason.hint = format!("when it is mended: mcpvisor upstream restart {}", self.server.name);
         }
         Some(reason)
     }

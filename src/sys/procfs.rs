@@ -65,6 +65,11 @@ pub fn unless_exhausted<T: Default>(read: io::Result<T>) -> io::Result<T> {
     }
 }
 
+/// The whole environment that the process was executed with; empty also if it may not be read.
+pub fn environ(pid: u32) -> Vec<(String, String)> {
+    variables(&look_at_environ(pid).unwrap_or_default(), "")
+}
+
 /// The environment that the process was executed with, as it lies in memory, for [`variables`]; empty also if it may
 /// not be read. An error if we could not look: see [`look`].
 pub fn look_at_environ(pid: u32) -> io::Result<Vec<u8>> {
