@@ -3,12 +3,14 @@
 use super::status::{self, About};
 use crate::base::fault::{Fault, FaultKind};
 use crate::base::id::ServerName;
-use crate::gateway::call::{self, Heard, Request as CallRequest, Router};
-use crate::gateway::front::fault_error;
 use crate::gateway::http::{Exchange, Request};
+use crate::gateway::open_call::Heard;
+use crate::gateway::reply::fault_error;
+use crate::gateway::router::{self, Request as CallRequest, Router};
 use crate::gateway::sessions::Mount;
 use crate::mcp::envelope;
-use crate::mcp::tools::call_params;
+use crate::mcp::items::Kind;
+use crate::mcp::params::address;
 use crate::server::handle::{Report, Server};
 use crate::server::machine::Event;
 use crate::server::slot::Answer;
@@ -107,7 +109,7 @@ impl Api {
     fn with(&self, name: &str, exchange: &mut Exchange, body: impl FnOnce(&Arc<Server>, &mut Exchange)) {
         match self.router.servers.find(name) {
             Some(server) => body(&server, exchange),
-            None => fail(exchange, 404, &call::unknown_server(&self.router.servers, name)),
+            None => fail(exchange, 404, &router::unknown_server(&self.router.servers, name)),
         }
     }
 
@@ -118,7 +120,7 @@ impl Api {
         let before = server.status();
         let cannot = before.state == "parked" && self.unusable.contains(&server.name);
         if (action == "restart" && before.state == "disabled") || (action != "disable" && cannot) {
-            return fail(exchange, 409, &call::not_ready(server));
+            return fail(exchange, 409, &router::not_ready(server));
         }
         log::info!("{}: {action} was asked for", server.name);
         for event in events(action, before.state) {
@@ -146,18 +148,18 @@ impl Api {
         if let Some(name) = &only
             && self.router.servers.find(name).is_none()
         {
-            return fail(exchange, 404, &call::unknown_server(&self.router.servers, name));
+            return fail(exchange, 404, &router::unknown_server(&self.router.servers, name));
         }
         let wanted = only.and_then(|name| self.router.servers.find(&name));
         let catalogue = self.router.catalogue();
         let entries = catalogue
-            .entries
+            .entries(Kind::Tools)
             .iter()
             .filter(|entry| wanted.as_ref().is_none_or(|server| server.name == entry.server.name));
         let tools: Vec<Value> = entries
             .map(|entry| {
-                json!({"name": entry.name, "server": entry.server.name, "tool": entry.tool.name,
-                       "description": entry.tool.description()})
+                json!({"name": entry.key, "server": entry.server.name, "tool": entry.item.key,
+                       "description": entry.item.description()})
             })
             .collect();
         send(exchange, 200, &json!({"tools": tools}));
@@ -166,13 +168,14 @@ impl Api {
     /// Body: `{"name":"server__tool","arguments":{…}}`; the answer is the MCP result as it came.
     fn call(&self, request: &Request, exchange: &mut Exchange) {
         let text = std::str::from_utf8(&request.body).ok();
-        let Some(params) = text.filter(|text| call_params(text).name.is_some()) else {
+        let Some(params) = text.filter(|text| address("tools/call", text).is_some()) else {
             let fault = Fault::new(FaultKind::BadConfig, "the body is not a JSON object with a \"name\"");
             return fail(exchange, 400, &fault.hint("{\"name\":\"server__tool\",\"arguments\":{}}"));
         };
         let Ok(patience) = span_parameter(request, "timeout", exchange) else { return };
         let deadline = patience.map(|patience| clock::now() + patience);
-        let call = CallRequest { mount: &Mount::All, session: 0, id: "0", params, patience };
+        let call =
+            CallRequest { mount: &Mount::All, session: 0, id: "0", method: "tools/call", params, patience };
         let mut open = match self.router.open(&call) {
             Ok(open) => open,
             Err(fault) => return fail(exchange, status_of(&fault), &fault),
@@ -189,7 +192,7 @@ impl Api {
                     let fault = Fault::new(FaultKind::CallTimeout, "no answer within the time given");
                     break Answer::Fault(fault);
                 }
-                Heard::Progress(_) | Heard::Quiet => (),
+                Heard::Message(_) | Heard::Quiet => (),
             }
         };
         drop(watch);
@@ -319,6 +322,6 @@ pub fn nowhere(exchange: &mut Exchange, path: &str) {
     let fault =
         Fault::new(FaultKind::Unknown, format!("nothing is at {}", crate::base::text::shorten(path, 80)))
             .hint("MCP is at /mcp and /mcp/s/<server>");
-    let body = envelope::response("null", envelope::Outcome::Error(&fault_error(&fault)));
+    let body = envelope::response("null", envelope::Outcome::Error(&fault_error("", &fault)));
     exchange.respond(404, &[JSON], &body);
 }

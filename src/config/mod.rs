@@ -36,6 +36,7 @@ pub use template::{Template, expand_home};
 
 use crate::base::fault::Fault;
 use crate::base::id::{ServerName, Slug};
+use crate::mcp::features::Feature;
 use std::time::Duration;
 
 /// Everything that a file says, with defaults for what it does not say.
@@ -123,6 +124,8 @@ pub struct ServerConfig {
     /// Zero is off.
     pub health_check_interval: Option<Duration>,
     pub stop_grace: Option<Duration>,
+    /// What is declared to the server that clients can be asked for.
+    pub client_features: Vec<Feature>,
     /// Where the entry stands in the file. Entries that differ only here (and in what `problem` says of it) are
     /// the same to whoever compares two configs.
     pub line: usize,

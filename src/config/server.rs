@@ -11,6 +11,7 @@ use crate::base::fault::FaultKind;
 use crate::base::id::{ServerName, Slug};
 use crate::base::limits::{SERVER_NAME_CHARS_MAX, SERVERS_MAX};
 use crate::base::text::{nearest, shorten};
+use crate::mcp::features::Feature;
 use std::collections::{BTreeMap, BTreeSet};
 
 /// One entry before it is read.
@@ -127,6 +128,7 @@ fn read(entry: &Entry, slug: Slug, notes: &mut Notes) -> ServerConfig {
         call_timeout: None,
         health_check_interval: None,
         stop_grace: None,
+        client_features: Vec::new(),
         line,
         column,
     };
@@ -148,7 +150,28 @@ fn read_fields(entry: &Entry, mut fields: Fields, server: &mut ServerConfig, not
     server.call_timeout = span("call_timeout", Allowed::SOME);
     server.health_check_interval = span("health_check_interval", Allowed::PROBE);
     server.stop_grace = span("stop_grace", Allowed::ANY);
+    server.client_features = client_features(&mut fields, notes);
     fields.finish(keys::SERVER, notes);
+}
+
+/// A list of the features that clients may be asked for; a name that is none of them is reported and left out.
+fn client_features(fields: &mut Fields, notes: &mut Notes) -> Vec<Feature> {
+    let Some(list) = fields.take("client_features") else { return Vec::new() };
+    let known = "\"sampling\", \"elicitation\" and \"roots\"";
+    let Some(items) = list.items() else {
+        notes.error(&list.spot, list.unexpected("a list"), format!("of {known}; none is declared"));
+        return Vec::new();
+    };
+    let mut features = Vec::new();
+    for item in items {
+        match item.text().and_then(Feature::of_name) {
+            Some(feature) => features.push(feature),
+            None => notes.error(&item.spot, "no feature of clients; left out", format!("known are {known}")),
+        }
+    }
+    features.sort_unstable();
+    features.dedup();
+    features
 }
 
 fn name(entry: &Entry, fields: &mut Fields, notes: &mut Notes) {

@@ -1,9 +1,11 @@
 //! What `main` does while the daemon runs: it owns the start gate, hears signals, and orders the shutdown.
 
-use super::serve::Running;
 use crate::base::id::{Life, ServerName};
 use crate::base::text;
 use crate::base::time::Time;
+use crate::config::Config;
+use crate::gateway::front::Front;
+use crate::gateway::http::HttpServer;
 use crate::reaper::strangers::Strangers;
 use crate::server::gate::Gate;
 use crate::server::handle::Report;
@@ -13,6 +15,7 @@ use crate::server::supervisor::GateRequest;
 use crate::sys::{clock, spawn, thread};
 use crossbeam_channel::{Receiver, RecvTimeoutError, bounded, select};
 use std::convert::Infallible;
+use std::sync::Arc;
 use std::time::Duration;
 
 /// Everything that `main` may hear.
@@ -40,6 +43,42 @@ const SHORT_DRAIN: Duration = Duration::from_millis(300);
 
 /// How long the answers to calls that a stopped server left may take to be written.
 const ANSWERS_OUT: Duration = Duration::from_millis(500);
+
+/// What the parts of a running daemon share with `main`.
+pub struct Running {
+    pub servers: Arc<Registry>,
+    pub front: Arc<Front>,
+    pub http: Arc<HttpServer>,
+    pub budget: Budget,
+    /// Closed once the last supervisor's thread is over.
+    pub supervisors: Receiver<Infallible>,
+}
+
+/// How long an orderly shutdown may take, by its steps.
+#[derive(Clone, Copy, Debug)]
+pub struct Budget {
+    /// For calls in flight.
+    pub drain: Duration,
+    /// For the slowest server's ladder and the clearing after it.
+    pub stop: Duration,
+}
+
+impl Budget {
+    pub fn of(config: &Config) -> Budget {
+        let slowest = config.servers.iter().map(|entry| config.stop_grace(entry)).max().unwrap_or_default();
+        let stop = slowest + config.cleanup.verify_timeout + Duration::from_secs(2);
+        let drain = config.shutdown.drain;
+        match config.shutdown.total {
+            // A total that is shorter than its steps takes from the calls first.
+            Some(total) => Budget { drain: drain.min(total.saturating_sub(stop)), stop: stop.min(total) },
+            None => Budget { drain, stop },
+        }
+    }
+
+    pub fn total(self) -> Duration {
+        self.drain + self.stop + Duration::from_secs(2)
+    }
+}
 
 /// How the daemon ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -130,7 +169,7 @@ impl MainLoop {
         self.admit(&admitted, &running.servers);
         if self.announce_at.is_some_and(|at| at <= now) {
             self.announce_at = None;
-            running.front.announce_lists();
+            running.front.methods.announce_lists();
         }
         if self.reap_at.is_some_and(|at| at <= now) {
             // While a server is being spawned, the look is put off.

@@ -4,5 +4,6 @@ pub mod launch;
 pub mod listen;
 pub mod logging;
 pub mod main_loop;
+pub mod parts;
 pub mod serve;
 pub mod setup;

@@ -1,20 +1,14 @@
 //! From a config to a running daemon, in the order that a start needs: servers first, because they take longest.
 
-use super::main_loop::{Ended, MainLoop, News};
+use super::main_loop::{Budget, Ended, MainLoop, News, Running};
+use super::parts::{Clients, Parts};
 use super::setup::Setup;
 use super::{launch, listen};
-use crate::api::rest::{self, Api};
 use crate::api::status::About;
 use crate::base::fault::{Fault, FaultKind};
 use crate::base::limits::SERVER_LOG_BYTES_MAX;
 use crate::config::{Config, ServerConfig};
 use crate::gateway::access::Access;
-use crate::gateway::call::{Early, Router};
-use crate::gateway::catalogue::{Announced, Cache};
-use crate::gateway::front::{self, Front};
-use crate::gateway::http::{Exchange, Handler, HttpServer, Listener, Peer, Request, Settings};
-use crate::gateway::hub::Hub;
-use crate::gateway::sessions::{Mount, Sessions};
 use crate::reaper::clear::{Everything, clear_everything};
 use crate::reaper::instance::Instance;
 use crate::reaper::keeper::Keeper;
@@ -22,6 +16,7 @@ use crate::reaper::ledger::Ledger;
 use crate::reaper::link::{Line, Link};
 use crate::reaper::sweep::Survey;
 use crate::server::board::Board;
+use crate::server::handle::{Ear, Traits};
 use crate::server::registry::Registry;
 use crate::server::supervisor::{self, Charge};
 use crate::sys::cgroup::Cgroup;
@@ -33,7 +28,6 @@ use signal_hook::consts::{SIGCHLD, SIGHUP, SIGINT, SIGTERM};
 use signal_hook::iterator::Signals;
 use std::convert::Infallible;
 use std::fs;
-use std::net::TcpListener;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
@@ -44,42 +38,6 @@ pub type Outcome = Result<Ended, (Fault, u8)>;
 /// Exit codes of a start that failed; DESIGN's list.
 const FAILED: u8 = 1;
 const BAD_CONFIG: u8 = 4;
-
-/// What the parts of a running daemon share with `main`.
-pub struct Running {
-    pub servers: Arc<Registry>,
-    pub front: Arc<Front>,
-    pub http: Arc<HttpServer>,
-    pub budget: Budget,
-    /// Closed once the last supervisor's thread is over.
-    pub supervisors: Receiver<Infallible>,
-}
-
-/// How long an orderly shutdown may take, by its steps.
-#[derive(Clone, Copy, Debug)]
-pub struct Budget {
-    /// For calls in flight.
-    pub drain: Duration,
-    /// For the slowest server's ladder and the clearing after it.
-    pub stop: Duration,
-}
-
-impl Budget {
-    fn of(config: &Config) -> Budget {
-        let slowest = config.servers.iter().map(|entry| config.stop_grace(entry)).max().unwrap_or_default();
-        let stop = slowest + config.cleanup.verify_timeout + Duration::from_secs(2);
-        let drain = config.shutdown.drain;
-        match config.shutdown.total {
-            // A total that is shorter than its steps takes from the calls first.
-            Some(total) => Budget { drain: drain.min(total.saturating_sub(stop)), stop: stop.min(total) },
-            None => Budget { drain, stop },
-        }
-    }
-
-    fn total(self) -> Duration {
-        self.drain + self.stop + Duration::from_secs(2)
-    }
-}
 
 /// A daemon that has just begun to serve, for whoever shows that.
 pub struct Started<'a> {
@@ -114,8 +72,9 @@ pub fn run(setup: &Setup, mut guardian: Option<Link>, started: impl FnOnce(&Star
     let (keeper, survey) = keeper(&instance, guardian, cgroup.as_deref());
     let signals = Signals::new([SIGTERM, SIGINT, SIGHUP, SIGCHLD]).map_err(start_failed)?;
     let board = Board::default();
-    let (servers, supervisors) =
-        servers(&setup.config, &instance.dir, &keeper, &board, &news).map_err(failed)?;
+    let clients = Clients::new().map_err(start_failed)?;
+    let house = House { keeper: &keeper, board: &board, ear: clients.ear(), logs: instance.dir.join("logs") };
+    let (servers, supervisors) = servers(&setup.config, &house, &news).map_err(failed)?;
     let mut main_loop = MainLoop::new(setup.config.connections.concurrent_max);
     main_loop.admit_first(&inbox, &servers);
     let lists = news.clone();
@@ -128,9 +87,9 @@ pub fn run(setup: &Setup, mut guardian: Option<Link>, started: impl FnOnce(&Star
         config_path: setup.path.as_ref().map(|path| path.display().to_string()),
         findings: setup.findings.clone(),
     };
-    let parts = Parts::new(&setup.config, servers, board, about, &instance.dir).map_err(start_failed)?;
-    let http = serve_endpoint(&parts, endpoint, access).map_err(start_failed)?;
-    let ctl = serve_control(&parts, control).map_err(start_failed)?;
+    let parts = Parts::new(&setup.config, clients, servers, board.clone(), about, house.logs);
+    let http = parts.serve_endpoint(endpoint, access).map_err(start_failed)?;
+    let ctl = parts.serve_control(control).map_err(start_failed)?;
     watch_signals(signals, &news).map_err(start_failed)?;
     watch_guardian(&keeper, &news).map_err(start_failed)?;
     sweep_behind(survey, &keeper).map_err(start_failed)?;
@@ -145,7 +104,7 @@ pub fn run(setup: &Setup, mut guardian: Option<Link>, started: impl FnOnce(&Star
     };
     let ended = main_loop.run(&inbox, &running);
     ctl.drain(Duration::from_millis(200));
-    parts.front.hub.shutdown(Duration::from_millis(200));
+    parts.hub.shutdown(Duration::from_millis(200));
     end_what_servers_lost(&keeper, cgroup.as_deref());
     if ended == Ended::InOrder {
         keeper.tell(Line::Goodbye);
@@ -198,18 +157,23 @@ fn keeper(instance: &Instance, guardian: Option<Link>, cgroup: Option<&Path>) ->
     (Arc::new(Keeper::new(instance.marker(), ledger, guardian)), survey)
 }
 
+/// What every server is given.
+struct House<'a> {
+    keeper: &'a Arc<Keeper>,
+    board: &'a Board,
+    ear: Arc<Ear>,
+    logs: PathBuf,
+}
+
 /// One supervisor per entry; those that can run have asked the gate when this returns.
 fn servers(
     config: &Config,
-    state_dir: &Path,
-    keeper: &Arc<Keeper>,
-    board: &Board,
+    house: &House<'_>,
     news: &Sender<News>,
 ) -> Result<(Arc<Registry>, Receiver<Infallible>), Fault> {
-    let logs = state_dir.join("logs");
     // Without the directory the logs are missing, which the first line to be written says.
-    if let Err(error) = fs::create_dir_all(&logs) {
-        log::warn!("make {}: {error}; servers run without log files", logs.display());
+    if let Err(error) = fs::create_dir_all(&house.logs) {
+        log::warn!("make {}: {error}; servers run without log files", house.logs.display());
     }
     let (alive, over) = bounded::<Infallible>(0);
     let mut all = Vec::with_capacity(config.servers.len());
@@ -219,8 +183,8 @@ fn servers(
             let _alive = &alive;
             tell(&news, News::Gate(request));
         };
-        let charge = charge(config, entry, &logs, keeper);
-        let (server, _thread) = supervisor::start(charge, board.clone(), gate).map_err(|error| {
+        let charge = charge(config, entry, house);
+        let (server, _thread) = supervisor::start(charge, house.board.clone(), gate).map_err(|error| {
             let message = format!("start a thread for {}: {error}", entry.name);
             Fault::new(FaultKind::HostResources, message).hint("the host is out of threads or memory")
         })?;
@@ -229,100 +193,23 @@ fn servers(
     Ok((Arc::new(Registry::new(all)), over))
 }
 
-fn charge(config: &Config, entry: &ServerConfig, logs: &Path, keeper: &Arc<Keeper>) -> Charge {
-    let log = logs.join(format!("server-{}.log", entry.slug));
+fn charge(config: &Config, entry: &ServerConfig, house: &House<'_>) -> Charge {
+    let log = house.logs.join(format!("server-{}.log", entry.slug));
     Charge {
         name: entry.name.clone(),
         slug: entry.slug.clone(),
         policy: launch::policy(config, entry),
-        call_patience: config.call_timeout(entry),
-        plan: launch::plan(entry, keeper.marker()),
-        log: Some(LogFile::new(log, SERVER_LOG_BYTES_MAX)),
-        keeper: keeper.clone(),
+        traits: Traits {
+            call_patience: config.call_timeout(entry),
+            features: entry.client_features.clone(),
+            ear: house.ear.clone(),
+            log: Some(LogFile::new(log, SERVER_LOG_BYTES_MAX)),
+        },
+        plan: launch::plan(entry, house.keeper.marker()),
+        keeper: house.keeper.clone(),
         problem: entry.problem.clone(),
         wanted: entry.enabled,
     }
-}
-
-/// What both listeners serve from.
-struct Parts {
-    router: Arc<Router>,
-    front: Arc<Front>,
-    api: Arc<Api>,
-}
-
-impl Parts {
-    fn new(
-        config: &Config,
-        servers: Arc<Registry>,
-        board: Board,
-        about: About,
-        dir: &Path,
-    ) -> std::io::Result<Parts> {
-        let router = Arc::new(Router { servers, board, cache: Cache::default(), early: Early::default() });
-        let front = Arc::new(Front {
-            router: router.clone(),
-            sessions: Arc::new(Sessions::default()),
-            hub: Hub::start()?,
-            announced: Announced::default(),
-            list_wait: config.list_wait,
-        });
-        let logs: PathBuf = dir.join("logs");
-        let broken = config.servers.iter().filter(|entry| entry.problem.is_some());
-        let unusable = broken.map(|entry| entry.name.clone()).collect();
-        let api = Arc::new(Api { about, router: router.clone(), logs, unusable });
-        Ok(Parts { api, router, front })
-    }
-
-    /// Every request of both listeners; `access` guards what comes over TCP.
-    fn handler(&self, access: Access) -> Arc<Handler> {
-        let (front, api) = (self.front.clone(), self.api.clone());
-        Arc::new(move |request: &Request, exchange: &mut Exchange| {
-            if matches!(request.peer, Peer::Tcp(_)) {
-                let header = |name| request.headers.get(name);
-                let checked = access.check(
-                    header("host"),
-                    header("origin"),
-                    header("authorization"),
-                    header("x-api-key"),
-                );
-                if let Err(refused) = checked {
-                    return front::refuse(exchange, refused.status, &refused.fault);
-                }
-            }
-            match mount(&request.path) {
-                Some(mount) => front.serve(&mount, request, exchange),
-                None if api.serve(request, exchange) => (),
-                None => rest::nowhere(exchange, &request.path),
-            }
-        })
-    }
-}
-
-/// `/mcp` and `/mcp/s/<server>`.
-fn mount(path: &str) -> Option<Mount> {
-    let path = path.strip_suffix('/').unwrap_or(path);
-    if path == "/mcp" {
-        return Some(Mount::All);
-    }
-    let name = path.strip_prefix("/mcp/s/").filter(|name| !name.is_empty() && !name.contains('/'))?;
-    Some(Mount::One(rest::percent_decoded(name)))
-}
-
-fn serve_endpoint(parts: &Parts, endpoint: TcpListener, access: Access) -> std::io::Result<HttpServer> {
-    let listeners = vec![Listener::Tcp(endpoint)];
-    HttpServer::start("http", listeners, Settings::default(), parts.front.hub.clone(), parts.handler(access))
-}
-
-fn serve_control(parts: &Parts, control: std::os::unix::net::UnixListener) -> std::io::Result<HttpServer> {
-    let handler = parts.handler(Access::default());
-    HttpServer::start(
-        "ctl",
-        vec![Listener::Unix(control)],
-        Settings::control(),
-        parts.front.hub.clone(),
-        handler,
-    )
 }
 
 /// The thread "signals": blocked in a self-pipe, over with the process.

@@ -119,6 +119,7 @@ fn demo_config() -> Config {
         call_timeout: None,
         health_check_interval: None,
         stop_grace: None,
+        client_features: Vec::new(),
         line: 0,
         column: 0,
     };

@@ -43,7 +43,10 @@ impl Catalogue {
             let known = server.known();
             for kind in Kind::ALL {
                 let items = known.list(kind);
-                items.iter().flat_map(|items| items.iter()).for_each(|item| catalogue.add(kind, server, item));
+                items
+                    .iter()
+                    .flat_map(|items| items.iter())
+                    .for_each(|item| catalogue.add(kind, server, item));
             }
         }
         catalogue
@@ -167,11 +170,14 @@ impl Cache {
 
 /// What was listed when it was last announced, so that only those hear of a change whom it concerns.
 #[derive(Debug, Default)]
-pub struct Announced(Mutex<BTreeMap<(ServerName, Kind), Arc<Vec<Item>>>>);
+pub struct Announced(Mutex<BTreeMap<Which, Arc<Vec<Item>>>>);
+
+/// One list of one server.
+type Which = (ServerName, Kind);
 
 impl Announced {
     /// The lists that are others than at the last call.
-    pub fn renew(&self, servers: &[Arc<Server>]) -> Vec<(ServerName, Kind)> {
+    pub fn renew(&self, servers: &[Arc<Server>]) -> Vec<Which> {
         let mut announced = self.0.lock();
         let mut changed = Vec::new();
         for (server, kind) in servers.iter().flat_map(|server| Kind::ALL.map(|kind| (server, kind))) {

@@ -176,7 +176,8 @@ impl Front {
             return refuse(exchange, 500, &fault);
         };
         let features = features::of_client(params);
-        let opened = self.methods.sessions.open(session.clone(), mount.clone(), version, features, clock::now());
+        let opened =
+            self.methods.sessions.open(session.clone(), mount.clone(), version, features, clock::now());
         if opened.is_none() {
             let fault = Fault::new(FaultKind::Busy, "too many sessions are open").hint("try again later");
             return refuse(exchange, 503, &fault);
@@ -201,7 +202,8 @@ impl Front {
             }
         });
         let Ok(stream) = exchange.hand_over(&[], on_close) else {
-            let fault = Fault::new(FaultKind::Busy, "too many event streams are open").hint("try again later");
+            let fault =
+                Fault::new(FaultKind::Busy, "too many event streams are open").hint("try again later");
             return refuse(exchange, 503, &fault);
         };
         let hub = &self.methods.hub;

@@ -61,7 +61,9 @@ impl Methods {
                 };
                 let deadline = clock::now() + server.call_patience;
                 let greeting = self.router.board.wait(deadline, settled);
-                Ok(greeting.unwrap_or_else(|| Err(router::not_ready(&server)))?.for_client(handshake::negotiate(&wanted)))
+                Ok(greeting
+                    .unwrap_or_else(|| Err(router::not_ready(&server)))?
+                    .for_client(handshake::negotiate(&wanted)))
             }
         }
     }
@@ -82,7 +84,10 @@ impl Methods {
         let mut all = String::new();
         for server in self.router.servers.all().iter().filter(|server| server.is_offered()) {
             let Some(greeting) = server.known().greeting else { continue };
-            let Some(text) = params::text(&greeting.raw, "instructions").filter(|text| !text.is_empty()) else { continue };
+            let Some(text) = params::text(&greeting.raw, "instructions").filter(|text| !text.is_empty())
+            else {
+                continue;
+            };
             let part = format!("# {}\n{text}\n", server.slug);
             if all.len() + part.len() <= INSTRUCTIONS_BYTES_MAX {
                 all.push_str(&part);
@@ -219,7 +224,8 @@ impl Methods {
             "notifications/initialized" => (),
             _ => {
                 if let Mount::One(name) = &session.mount
-                    && let Some(link) = self.router.servers.find(name.as_str()).and_then(|server| server.link())
+                    && let Some(link) =
+                        self.router.servers.find(name.as_str()).and_then(|server| server.link())
                 {
                     // A server that takes no more input has no use for news.
                     let _ = link.send(envelope::notification(method, params));

@@ -39,9 +39,12 @@ impl Outbound {
 
     fn ask(&self, link: &Arc<Link>, id: &str, method: &str, params: Option<&str>) -> Result<(), String> {
         let method_shown = shorten(method, 80);
-        let feature = Feature::of_method(method).ok_or(format!("`{method_shown}` is not offered to servers"))?;
+        let feature =
+            Feature::of_method(method).ok_or(format!("`{method_shown}` is not offered to servers"))?;
         let Some((session, call, slot)) = link.sole_caller() else {
-            return Err(format!("`{method_shown}`: no single client has calls in flight here, so nobody can be asked"));
+            return Err(format!(
+                "`{method_shown}`: no single client has calls in flight here, so nobody can be asked"
+            ));
         };
         let client = self.sessions.of_number(session).filter(|client| client.features.contains(&feature));
         if client.is_none() {
@@ -70,7 +73,8 @@ impl Outbound {
 
     /// A log message goes with the call that it most likely belongs to, else to everybody who listens.
     fn log_message(&self, server: &Server, link: &Arc<Link>, params: &str, message: &[u8]) {
-        let level = params::text(params, "level").and_then(|name| Level::of_name(&name)).unwrap_or(Level::Emergency);
+        let level =
+            params::text(params, "level").and_then(|name| Level::of_name(&name)).unwrap_or(Level::Emergency);
         let wants = |session: &Arc<Session>| session.level().is_none_or(|wanted| level >= wanted);
         if let Some((session, _, slot)) = link.sole_caller() {
             if self.sessions.of_number(session).is_some_and(|session| wants(&session)) {
@@ -103,11 +107,20 @@ impl Outbound {
             let params = format!("{{\"level\":\"{}\"}}", level.name());
             link.tell_of("logging/setLevel", params, clock::now());
         }
-        let mut uris: Vec<String> = sessions.iter().flat_map(|session| session.subscriptions()).filter(|(of, _)| *of == server.name).map(|(_, uri)| uri).collect();
+        let mut uris: Vec<String> = sessions
+            .iter()
+            .flat_map(|session| session.subscriptions())
+            .filter(|(of, _)| *of == server.name)
+            .map(|(_, uri)| uri)
+            .collect();
         uris.sort();
         uris.dedup();
         for uri in uris {
-            link.tell_of("resources/subscribe", format!("{{\"uri\":{}}}", envelope::quote(&uri)), clock::now());
+            link.tell_of(
+                "resources/subscribe",
+                format!("{{\"uri\":{}}}", envelope::quote(&uri)),
+                clock::now(),
+            );
         }
     }
 }

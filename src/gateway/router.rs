@@ -267,4 +267,3 @@ pub fn not_ready(server: &Server) -> Fault {
     };
     Fault::new(FaultKind::NotReady, message).hint(hint)
 }
-

@@ -210,7 +210,9 @@ impl Session {
     /// The message as the next event of a POST stream; sent also to the GET stream that goes on with it.
     pub fn say_on_post(&self, hub: &Hub, number: u64, message: &[u8]) -> Arc<[u8]> {
         let mut state = self.state.lock();
-        let Some(post) = state.posts.get_mut(&number) else { return super::replay::event(None, message).into() };
+        let Some(post) = state.posts.get_mut(&number) else {
+            return super::replay::event(None, message).into();
+        };
         let event = post.replay.add(message);
         if let Some(stream) = post.resumed {
             // A stream that has just closed loses nothing: the event is kept.
@@ -233,7 +235,9 @@ impl Session {
     /// Goes on with the POST stream of the event `last_seen`; `false` if that is none of ours.
     pub fn resume_post(&self, hub: &Hub, stream: StreamId, last_seen: &str) -> bool {
         let mut state = self.state.lock();
-        let Some(post) = state.posts.values_mut().find(|post| post.replay.knows(last_seen)) else { return false };
+        let Some(post) = state.posts.values_mut().find(|post| post.replay.knows(last_seen)) else {
+            return false;
+        };
         for event in post.replay.after(last_seen) {
             let _ = hub.send(stream, event);
         }

@@ -54,7 +54,9 @@ pub fn declared(features: &[Feature]) -> String {
 
 /// The features that the params of a client's `initialize` declare.
 pub fn of_client(params: &str) -> Vec<Feature> {
-    let Some(capabilities) = scan::find(params, "capabilities").map(|span| &params[span]) else { return Vec::new() };
+    let Some(capabilities) = scan::find(params, "capabilities").map(|span| &params[span]) else {
+        return Vec::new();
+    };
     Feature::ALL.into_iter().filter(|feature| scan::find(capabilities, feature.name()).is_some()).collect()
 }
 

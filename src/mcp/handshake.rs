@@ -79,7 +79,10 @@ mod tests {
         let good =
             r#"{"protocolVersion":"2025-03-26","capabilities":{"tools":{}},"serverInfo":{"name":"x"}}"#;
         let greeting = greeting(good).unwrap();
-        assert_eq!((greeting.version.as_str(), greeting.has("tools"), greeting.has("prompts")), ("2025-03-26", true, false));
+        assert_eq!(
+            (greeting.version.as_str(), greeting.has("tools"), greeting.has("prompts")),
+            ("2025-03-26", true, false)
+        );
         assert_eq!(greeting.for_client("2025-11-25"), (good.to_owned(), "2025-03-26"));
         let (older, version) = greeting.for_client("2024-11-05");
         assert_eq!((older, version), (good.replace("2025-03-26", "2024-11-05"), "2024-11-05"));

@@ -90,7 +90,9 @@ impl Item {
 
     /// Its description; empty if there is none.
     pub fn description(&self) -> String {
-        scan::find(&self.raw, "description").and_then(|span| scan::string(&self.raw[span])).unwrap_or_default()
+        scan::find(&self.raw, "description")
+            .and_then(|span| scan::string(&self.raw[span]))
+            .unwrap_or_default()
     }
 }
 
@@ -145,7 +147,9 @@ pub fn matches_template(template: &str, uri: &str) -> bool {
         return template == uri;
     }
     let (first, last) = (literals.remove(0), rest);
-    let Some(mut middle) = uri.strip_prefix(first).and_then(|uri| uri.strip_suffix(last)) else { return false };
+    let Some(mut middle) = uri.strip_prefix(first).and_then(|uri| uri.strip_suffix(last)) else {
+        return false;
+    };
     literals.into_iter().all(|literal| match middle.split_once(literal) {
         Some((_, after)) => {
             middle = after;
@@ -161,11 +165,13 @@ mod tests {
 
     #[test]
     fn pages() {
-        let read = page(Kind::Tools, r#"{"tools":[{"name":"a","description":"One"},{"x":1},7],"nextCursor":""}"#);
+        let read =
+            page(Kind::Tools, r#"{"tools":[{"name":"a","description":"One"},{"x":1},7],"nextCursor":""}"#);
         let read = read.unwrap();
         assert_eq!((read.items.len(), read.malformed, read.next.as_deref()), (1, 2, Some("\"\"")));
         assert_eq!(read.items[0].description(), "One");
-        let resources = page(Kind::Resources, r#"{"resources":[{"name":"a","uri":"x:\/\/1"}],"nextCursor":null}"#);
+        let resources =
+            page(Kind::Resources, r#"{"resources":[{"name":"a","uri":"x:\/\/1"}],"nextCursor":null}"#);
         let resources = resources.unwrap();
         assert_eq!((resources.items[0].key.as_str(), resources.next), ("x://1", None));
         assert_eq!(page(Kind::Prompts, r#"{"tools":[]}"#), None);
@@ -180,7 +186,9 @@ mod tests {
 
     #[test]
     fn templates() {
-        let check = |template, uri, expected| assert_eq!(matches_template(template, uri), expected, "{template} {uri}");
+        let check = |template, uri, expected| {
+            assert_eq!(matches_template(template, uri), expected, "{template} {uri}")
+        };
         check("test://template/{id}/data", "test://template/12/data", true);
         check("test://template/{id}/data", "test://template/12", false);
         check("file:///{+path}", "file:///a/b", true);

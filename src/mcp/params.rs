@@ -65,7 +65,13 @@ mod tests {
             let found = address(method, params).unwrap();
             assert_eq!((found.kind, found.key.as_str(), &params[found.span]), (kind, key, raw));
         };
-        check("tools/call", r#"{"arguments":{"name":1},"name":"s__echo"}"#, Kind::Tools, "s__echo", r#""s__echo""#);
+        check(
+            "tools/call",
+            r#"{"arguments":{"name":1},"name":"s__echo"}"#,
+            Kind::Tools,
+            "s__echo",
+            r#""s__echo""#,
+        );
         check("prompts/get", r#"{"name":"p"}"#, Kind::Prompts, "p", r#""p""#);
         check("resources/read", r#"{"uri":"a:\/\/b"}"#, Kind::Resources, "a://b", r#""a:\/\/b""#);
         let by_uri = r#"{"ref":{"type":"ref/resource","uri":"x://{id}"},"argument":{"name":"id"}}"#;

@@ -9,8 +9,8 @@ use super::status::Status;
 use crate::base::fault::Fault;
 use crate::base::id::{Life, ServerName, Slug};
 use crate::base::time::Time;
-use crate::mcp::handshake::Greeting;
 use crate::mcp::features::Feature;
+use crate::mcp::handshake::Greeting;
 use crate::mcp::items::{Item, Kind};
 use crate::sys::logfile::LogFile;
 use crossbeam_channel::Sender;
@@ -72,8 +72,15 @@ impl Known {
 pub enum Said<'a> {
     /// A new life is ready, and knows nothing of what the one before was told.
     Ready,
-    Request { id: &'a str, method: &'a str, params: Option<&'a str> },
-    Notification { method: &'a str, params: Option<&'a str> },
+    Request {
+        id: &'a str,
+        method: &'a str,
+        params: Option<&'a str>,
+    },
+    Notification {
+        method: &'a str,
+        params: Option<&'a str>,
+    },
 }
 
 /// Who hears what servers say. Called on a life's thread: it must not block.
@@ -89,7 +96,10 @@ pub struct Traits {
 
 impl std::fmt::Debug for Server {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Server").field("name", &self.name).field("status", &self.status).finish_non_exhaustive()
+        f.debug_struct("Server")
+            .field("name", &self.name)
+            .field("status", &self.status)
+            .finish_non_exhaustive()
     }
 }
 

@@ -76,7 +76,8 @@ impl Link {
     ) -> Result<CallId, Fault> {
         let id = self.calls.lock().open(call, waiter).map_err(|(fault, _)| fault)?;
         let line = envelope::request(&id.0.to_string(), method, params(id).as_deref());
-        let sent = if line.len() > REQUEST_LINE_BYTES_MAX { Err(too_large(line.len())) } else { self.send(line) };
+        let sent =
+            if line.len() > REQUEST_LINE_BYTES_MAX { Err(too_large(line.len())) } else { self.send(line) };
         match sent {
             Ok(()) => Ok(id),
             // If somebody was quicker to remove it, they have answered it: then it counts as sent.
@@ -244,8 +245,9 @@ impl Link {
 
 fn too_large(bytes: usize) -> Fault {
     let limit = REQUEST_LINE_BYTES_MAX >> 20;
-    Fault::new(FaultKind::TooLarge, format!("the request has {bytes} bytes; servers take {limit} MiB"))
-        .hint("many servers never answer again after a longer line; pass a file's path instead of its content")
+    Fault::new(FaultKind::TooLarge, format!("the request has {bytes} bytes; servers take {limit} MiB")).hint(
+        "many servers never answer again after a longer line; pass a file's path instead of its content",
+    )
 }
 
 fn slot(pending: &Pending<Waiter>) -> Option<Slot> {

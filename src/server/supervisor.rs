@@ -262,7 +262,10 @@ impl Supervisor {
             }
             "parked" | "auto_disabled" => format!("{state}: {why}"),
             "ready" => {
-                format!("ready{life}, {} tools", self.server.known().list(Kind::Tools).map_or(0, |tools| tools.len()))
+                format!(
+                    "ready{life}, {} tools",
+                    self.server.known().list(Kind::Tools).map_or(0, |tools| tools.len())
+                )
             }
             _ => format!("{state}{life}"),
         };

@@ -1,0 +1,126 @@
+//! What the two listeners serve from, and which path is whose.
+
+use crate::api::rest::{self, Api};
+use crate::api::status::About;
+use crate::config::Config;
+use crate::gateway::access::Access;
+use crate::gateway::asks::Asks;
+use crate::gateway::catalogue::{Announced, Cache};
+use crate::gateway::early::Early;
+use crate::gateway::front::Front;
+use crate::gateway::http::{Exchange, Handler, HttpServer, Listener, Peer, Request, Settings};
+use crate::gateway::hub::Hub;
+use crate::gateway::methods::Methods;
+use crate::gateway::outbound::Outbound;
+use crate::gateway::reply;
+use crate::gateway::router::Router;
+use crate::gateway::sessions::Sessions;
+use crate::server::board::Board;
+use crate::server::handle::Ear;
+use crate::server::registry::Registry;
+use std::io;
+use std::net::TcpListener;
+use std::os::unix::net::UnixListener;
+use std::path::PathBuf;
+use std::sync::Arc;
+
+/// Those who may hear of servers; made before the first server can say anything.
+pub struct Clients {
+    sessions: Arc<Sessions>,
+    asks: Arc<Asks>,
+    hub: Hub,
+}
+
+impl Clients {
+    pub fn new() -> io::Result<Clients> {
+        Ok(Clients { sessions: Arc::default(), asks: Arc::default(), hub: Hub::start()? })
+    }
+
+    /// Hears what servers say of their own accord.
+    pub fn ear(&self) -> Arc<Ear> {
+        let (sessions, asks, hub) = (self.sessions.clone(), self.asks.clone(), self.hub.clone());
+        let outbound = Outbound { sessions, asks, hub };
+        Arc::new(move |server, link, said| outbound.hear(server, link, said))
+    }
+}
+
+/// What both listeners serve from.
+pub struct Parts {
+    pub router: Arc<Router>,
+    pub front: Arc<Front>,
+    pub hub: Hub,
+    api: Arc<Api>,
+}
+
+impl Parts {
+    pub fn new(
+        config: &Config,
+        clients: Clients,
+        servers: Arc<Registry>,
+        board: Board,
+        about: About,
+        logs: PathBuf,
+    ) -> Parts {
+        let Clients { sessions, asks, hub } = clients;
+        let (cache, early) = (Cache::default(), Early::default());
+        let router = Arc::new(Router { servers, board, cache, early, asks });
+        let methods = Methods {
+            router: router.clone(),
+            sessions,
+            hub: hub.clone(),
+            announced: Announced::default(),
+            list_wait: config.list_wait,
+        };
+        let broken = config.servers.iter().filter(|entry| entry.problem.is_some());
+        let unusable = broken.map(|entry| entry.name.clone()).collect();
+        let api = Arc::new(Api { about, router: router.clone(), logs, unusable });
+        Parts { router, front: Arc::new(Front { methods }), hub, api }
+    }
+
+    /// Every request of both listeners; `access` guards what comes over TCP.
+    fn handler(&self, access: Access) -> Arc<Handler> {
+        let (front, api) = (self.front.clone(), self.api.clone());
+        Arc::new(move |request: &Request, exchange: &mut Exchange| {
+            if matches!(request.peer, Peer::Tcp(_)) {
+                let header = |name| request.headers.get(name);
+                let checked = access.check(
+                    header("host"),
+                    header("origin"),
+                    header("authorization"),
+                    header("x-api-key"),
+                );
+                if let Err(refused) = checked {
+                    return reply::refuse(exchange, refused.status, &refused.fault);
+                }
+            }
+            match mount(&request.path) {
+                Some(mount) => front.serve(mount.as_deref(), request, exchange),
+                None if api.serve(request, exchange) => (),
+                None => rest::nowhere(exchange, &request.path),
+            }
+        })
+    }
+
+    /// The public endpoint.
+    pub fn serve_endpoint(&self, endpoint: TcpListener, access: Access) -> io::Result<HttpServer> {
+        let listeners = vec![Listener::Tcp(endpoint)];
+        HttpServer::start("http", listeners, Settings::default(), self.hub.clone(), self.handler(access))
+    }
+
+    /// The same on the control socket, whose mode is its access control.
+    pub fn serve_control(&self, control: UnixListener) -> io::Result<HttpServer> {
+        let listeners = vec![Listener::Unix(control)];
+        let handler = self.handler(Access::default());
+        HttpServer::start("ctl", listeners, Settings::control(), self.hub.clone(), handler)
+    }
+}
+
+/// `/mcp` is `Some(None)`, `/mcp/s/<server>` is `Some(Some(server))`.
+fn mount(path: &str) -> Option<Option<String>> {
+    let path = path.strip_suffix('/').unwrap_or(path);
+    if path == "/mcp" {
+        return Some(None);
+    }
+    let name = path.strip_prefix("/mcp/s/").filter(|name| !name.is_empty() && !name.contains('/'))?;
+    Some(Some(rest::percent_decoded(name)))
+}
