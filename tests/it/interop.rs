@@ -1,202 +1,165 @@
-//! Strangers before and behind mcpvisor: published servers, and the SDKs' own clients (tests/peers). What they
-//! need is installed by scripts/test; without it these tests say so and pass, unless `IT_PEERS=required`.
+//! Strangers before and behind mcpvisor: published servers, the SDKs' own clients and the Inspector (tests/peers).
+//! What they need is installed by scripts/test; without it these tests say so and pass, unless `IT_PEERS=required`.
 #![allow(
     clippy::unwrap_used,
     clippy::disallowed_methods,
     reason = "tests fail by panicking, and start plain processes"
 )]
 
+pub mod peers;
+
 use crate::support::TempDir;
 use crate::support::daemon::{Daemon, run};
+use crate::support::raw::{self, Raw};
+use peers::{Peer, complete, installed, path, peers, prepare, root};
 use serde_json::{Value, json};
 use std::collections::BTreeSet;
-use std::path::{Path, PathBuf};
 use std::process::Command;
+use std::time::Duration;
 
-/// A published server: how it is started, how many tools it has, and one call with a part of its answer.
-struct Peer {
-    name: &'static str,
+/// An SDK's own client: the program below tests/.cache, and the script.
+struct Client {
+    sdk: &'static str,
     program: &'static str,
-    args: Vec<String>,
-    env: Value,
-    tools: usize,
-    tool: &'static str,
-    arguments: Value,
-    says: String,
+    script: &'static str,
 }
 
-/// The Python ones are built on `mcp` 2.x, which serves both eras and is pinned by the first message: we open with
-/// `initialize`, so nothing is held at an older version (requirements-servers.txt has what was resolved).
-fn peers(dir: &TempDir) -> Vec<Peer> {
-    let files = dir.join("files");
-    let repository = dir.join("repository");
-    let thought =
-        json!({"thought": "one", "nextThoughtNeeded": false, "thoughtNumber": 1, "totalThoughts": 1});
-    vec![
-        Peer {
-            name: "everything",
-            program: "npm/node_modules/.bin/mcp-server-everything",
-            args: vec!["stdio".to_owned()],
-            env: json!({}),
-            tools: 13,
-            tool: "get-sum",
-            arguments: json!({"a": 2, "b": 40}),
-            says: "The sum of 2 and 40 is 42.".to_owned(),
-        },
-        Peer {
-            name: "filesystem",
-            program: "npm/node_modules/.bin/mcp-server-filesystem",
-            args: vec![files.clone()],
-            env: json!({}),
-            tools: 14,
-            tool: "read_text_file",
-            arguments: json!({"path": format!("{files}/grüße.txt")}),
-            says: "hello from a file".to_owned(),
-        },
-        Peer {
-            name: "memory",
-            program: "npm/node_modules/.bin/mcp-server-memory",
-            args: vec![],
-            env: json!({"MEMORY_FILE_PATH": dir.join("memory.jsonl")}),
-            tools: 9,
-            tool: "read_graph",
-            arguments: json!({}),
-            says: "\"entities\": []".to_owned(),
-        },
-        Peer {
-            name: "sequential-thinking",
-            program: "npm/node_modules/.bin/mcp-server-sequential-thinking",
-            args: vec![],
-            env: json!({"DISABLE_THOUGHT_LOGGING": "true"}),
-            tools: 1,
-            tool: "sequentialthinking",
-            arguments: thought,
-            says: "\"thoughtNumber\": 1".to_owned(),
-        },
-        Peer {
-            name: "time",
-            program: "venv-servers/bin/mcp-server-time",
-            args: vec![],
-            env: json!({}),
-            tools: 2,
-            tool: "convert_time",
-            arguments: json!({"source_timezone": "UTC", "time": "12:00", "target_timezone": "Asia/Tokyo"}),
-            says: "\"time_difference\": \"+9.0h\"".to_owned(),
-        },
-        Peer {
-            name: "git",
-            program: "venv-servers/bin/mcp-server-git",
-            args: vec!["--repository".to_owned(), repository.clone()],
-            env: json!({}),
-            tools: 12,
-            tool: "git_status",
-            arguments: json!({"repo_path": repository}),
-            says: "No commits yet".to_owned(),
-        },
-    ]
-}
-
-/// The SDK clients: the name they go by, and the command line before the URL.
-const CLIENTS: [(&str, &[&str]); 2] = [
-    ("TypeScript", &["node", "tests/peers/client.mjs"]),
-    ("Python", &["tests/.cache/venv-client/bin/python", "tests/peers/client.py"]),
+const CLIENTS: [Client; 2] = [
+    Client { sdk: "TypeScript", program: "npm/node_modules/.bin/node", script: "tests/peers/client.mjs" },
+    Client { sdk: "Python", program: "venv-client/bin/python", script: "tests/peers/client.py" },
 ];
 
-fn root() -> &'static Path {
-    Path::new(env!("CARGO_MANIFEST_DIR"))
-}
+const INSPECTOR: &str = "npm/node_modules/.bin/mcp-inspector";
 
-fn installed(program: &str) -> PathBuf {
-    root().join("tests/.cache").join(program)
-}
-
-/// Whether everything is there; if not, says what is not.
-fn complete(peers: &[Peer]) -> bool {
-    let programs = peers.iter().map(|peer| peer.program).chain(["venv-client/bin/python"]);
-    let missing: Vec<&str> = programs.filter(|program| !installed(program).exists()).collect();
-    if missing.is_empty() {
-        return true;
+/// These behind one mcpvisor, each ready; `None` where something is not installed.
+fn behind_mcpvisor(dir: &TempDir, peers: &[Peer]) -> Option<Daemon> {
+    let clients = CLIENTS.iter().map(|client| client.program).chain([INSPECTOR]);
+    if !complete(peers.iter().map(|peer| peer.program).chain(clients)) {
+        return None;
     }
-    assert!(
-        std::env::var_os("IT_PEERS").is_none_or(|value| value != "required"),
-        "not installed: {missing:?}"
+    prepare(dir);
+    let entries = peers.iter().map(|peer| (peer.name.to_owned(), peer.entry()));
+    let daemon = Daemon::start(
+        &json!({
+            "mcpServers": entries.collect::<serde_json::Map<_, _>>(),
+            // Interpreters that all start at once take minutes of a busy machine before the first is up.
+            "connection_management": { "max_concurrent_connections": 4 },
+        }),
+        &[],
     );
-    eprintln!("skipped: not installed: {missing:?} (run: scripts/test)");
-    false
+    for peer in peers {
+        daemon.wait_ready(&[peer.name]);
+    }
+    Some(daemon)
 }
 
-fn prepare(dir: &TempDir) {
-    std::fs::create_dir(dir.join("files")).unwrap();
-    std::fs::write(dir.join("files/grüße.txt"), "hello from a file").unwrap();
-    let made = run(Command::new("git").args(["init", "--quiet", &dir.join("repository")]));
-    assert_eq!(made.code, 0, "{made:?}");
-}
-
-fn config(peers: &[Peer]) -> Value {
-    let entries = peers.iter().map(|peer| {
-        let program = installed(peer.program);
-        (peer.name.to_owned(), json!({ "command": program, "args": peer.args, "env": peer.env }))
-    });
-    json!({ "mcpServers": entries.collect::<serde_json::Map<_, _>>() })
-}
-
-/// Runs an SDK client against `url`; what it prints.
-fn ask(client: &[&str], url: &str, calls: &Value) -> Value {
-    let ran =
-        run(Command::new(client[0]).args(&client[1..]).arg(url).arg(calls.to_string()).current_dir(root()));
-    assert_eq!(ran.code, 0, "{client:?} {url}: {ran:#?}");
-    serde_json::from_str(&ran.stdout).unwrap_or_else(|error| panic!("{error}: {ran:#?}"))
-}
-
-fn check_result(result: &Value, peer: &Peer, how: &str) {
-    let text = result["content"][0]["text"].as_str().unwrap_or_default();
-    assert!(text.contains(&peer.says), "{} through {how}: {result}", peer.name);
-    assert_ne!(result["isError"], true, "{} through {how}: {result}", peer.name);
+fn end(mut daemon: Daemon) {
+    daemon.stop();
+    daemon.assert_nothing_left(Duration::from_secs(2));
 }
 
 #[test]
 fn published_servers_and_sdk_clients() {
     let dir = TempDir::new();
     let peers = peers(&dir);
-    if !complete(&peers) {
-        return;
-    }
-    prepare(&dir);
-    let mut daemon = Daemon::start(&config(&peers), &[]);
-    let names: Vec<&str> = peers.iter().map(|peer| peer.name).collect();
-    daemon.wait_ready(&names);
-    for (client, command) in CLIENTS {
-        through_the_aggregate(&daemon, &peers, client, command);
-        for peer in &peers {
-            through_its_own_endpoint(&daemon, peer, client, command);
+    let Some(daemon) = behind_mcpvisor(&dir, &peers) else { return };
+    for client in &CLIENTS {
+        through_the_aggregate(&daemon, &peers, client);
+        // Every endpoint is asked byte by byte below; a few of each make are enough here.
+        for peer in peers.iter().step_by(3) {
+            through_its_own_endpoint(&daemon, peer, client);
         }
     }
-    daemon.stop();
-    daemon.assert_nothing_left(std::time::Duration::from_secs(2));
+    end(daemon);
 }
 
-fn through_the_aggregate(daemon: &Daemon, peers: &[Peer], client: &str, command: &[&str]) {
+/// Runs an SDK client against `url`; what it prints.
+fn ask(client: &Client, url: &str, calls: &Value) -> Value {
+    let mut command = Command::new(installed(client.program));
+    let ran = run(command.args([client.script, url, &calls.to_string()]).current_dir(root()));
+    assert_eq!(ran.code, 0, "{} {url}: {ran:#?}", client.sdk);
+    serde_json::from_str(&ran.stdout).unwrap_or_else(|error| panic!("{error}: {ran:#?}"))
+}
+
+fn check_result(result: &Value, peer: &Peer, how: &str) {
+    let Some(says) = &peer.says else {
+        let failed = result["isError"] == true || result.get("error").is_some();
+        assert!(failed, "{} through {how}: {result}", peer.name);
+        return;
+    };
+    let text = result["content"][0]["text"].as_str().unwrap_or_default();
+    assert!(text.contains(says), "{} through {how}: {result}", peer.name);
+    assert_ne!(result["isError"], true, "{} through {how}: {result}", peer.name);
+}
+
+fn through_the_aggregate(daemon: &Daemon, peers: &[Peer], client: &Client) {
     let calls: Vec<Value> = peers
         .iter()
         .map(|peer| json!({ "name": format!("{}__{}", peer.name, peer.tool), "arguments": peer.arguments }))
         .collect();
-    let said = ask(command, daemon.url(), &json!(calls));
+    let said = ask(client, daemon.url(), &json!(calls));
     let tools: BTreeSet<&str> = said["tools"].as_array().unwrap().iter().filter_map(Value::as_str).collect();
     let all: usize = peers.iter().map(|peer| peer.tools).sum();
-    assert_eq!(tools.len(), all, "{client}: {tools:?}");
+    assert_eq!(tools.len(), all, "{}: {tools:?}", client.sdk);
     for (peer, result) in peers.iter().zip(said["results"].as_array().unwrap()) {
         let prefix = format!("{}__", peer.name);
         let own = tools.iter().filter(|tool| tool.starts_with(&prefix)).count();
-        assert_eq!(own, peer.tools, "{client}: {prefix}");
-        check_result(result, peer, &format!("the aggregate, {client}"));
+        assert_eq!(own, peer.tools, "{}: {prefix}", client.sdk);
+        check_result(result, peer, &format!("the aggregate, {}", client.sdk));
     }
 }
 
-fn through_its_own_endpoint(daemon: &Daemon, peer: &Peer, client: &str, command: &[&str]) {
+fn through_its_own_endpoint(daemon: &Daemon, peer: &Peer, client: &Client) {
     let calls = json!([{ "name": peer.tool, "arguments": peer.arguments }]);
-    let said = ask(command, &daemon.server_url(peer.name), &calls);
+    let said = ask(client, &daemon.server_url(peer.name), &calls);
     let tools = said["tools"].as_array().unwrap();
-    assert_eq!(tools.len(), peer.tools, "{} to {client}: {tools:?}", peer.name);
-    assert!(tools.contains(&json!(peer.tool)), "{} to {client}: {tools:?}", peer.name);
-    check_result(&said["results"][0], peer, &format!("its own endpoint, {client}"));
+    assert_eq!(tools.len(), peer.tools, "{} to {}: {tools:?}", peer.name, client.sdk);
+    assert!(tools.contains(&json!(peer.tool)), "{} to {}: {tools:?}", peer.name, client.sdk);
+    check_result(&said["results"][0], peer, &format!("its own endpoint, {}", client.sdk));
+}
+
+/// Each server asked the same twice, over its stdin and through mcpvisor: what it says of itself, its list of tools and
+/// one call come back in the same bytes.
+#[test]
+fn published_servers_come_through_unchanged() {
+    let dir = TempDir::new();
+    let peers = peers(&dir);
+    let Some(daemon) = behind_mcpvisor(&dir, &peers) else { return };
+    let mut different = Vec::new();
+    for peer in &peers {
+        let call = json!({ "name": peer.tool, "arguments": peer.arguments });
+        let questions = [("tools/list", json!({})), ("tools/call", call)];
+        let direct = Raw::stdio(&mut peer.command());
+        let through = Raw::http(&daemon.server_url(peer.name));
+        different.extend(raw::differences(peer.name, direct, through, &questions));
+    }
+    assert!(different.is_empty(), "{} differ:\n{}", different.len(), different.join("\n"));
+    end(daemon);
+}
+
+#[test]
+fn the_inspector_lists_and_calls() {
+    let dir = TempDir::new();
+    let peers = &peers(&dir)[..1];
+    let Some(daemon) = behind_mcpvisor(&dir, peers) else { return };
+    let peer = &peers[0];
+    for era in ["legacy", "auto"] {
+        let url = daemon.server_url(peer.name);
+        let listed = inspect(&dir, &url, era, &["--method", "tools/list"]);
+        assert_eq!(listed["tools"].as_array().unwrap().len(), peer.tools, "{era}: {listed}");
+        let arguments = peer.arguments.to_string();
+        let call = ["--method", "tools/call", "--tool-name", peer.tool, "--tool-args-json", &arguments];
+        check_result(&inspect(&dir, &url, era, &call), peer, &format!("the Inspector, {era}"));
+    }
+    end(daemon);
+}
+
+/// Runs the Inspector's CLI; the result that it prints.
+fn inspect(dir: &TempDir, url: &str, era: &str, what: &[&str]) -> Value {
+    let mut command = Command::new(installed(INSPECTOR));
+    command.args(["--cli", "--transport", "http", "--server-url", url, "--protocol-era", era, "--quiet"]);
+    // It keeps files of its own in HOME.
+    let ran = run(command.args(what).env("HOME", dir.path()).env("PATH", path()));
+    assert_eq!(ran.code, 0, "{what:?} {era}: {ran:#?}");
+    serde_json::from_str(&ran.stdout).unwrap_or_else(|error| panic!("{error}: {ran:#?}"))
 }

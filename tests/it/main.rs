@@ -3,6 +3,7 @@
 mod api;
 mod cli_commands;
 mod config;
+mod conformance;
 mod demo;
 mod endpoint;
 mod http;

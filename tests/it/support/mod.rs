@@ -15,6 +15,7 @@ pub mod daemon;
 pub mod http;
 pub mod mcp;
 pub mod processes;
+pub mod raw;
 pub mod stdio;
 
 use std::path::{Path, PathBuf};

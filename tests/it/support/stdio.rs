@@ -216,7 +216,7 @@ impl Stderr {
     }
 }
 
-fn stdout_lines(child: &mut Child) -> Receiver<Vec<u8>> {
+pub fn stdout_lines(child: &mut Child) -> Receiver<Vec<u8>> {
     let (sender, lines) = unbounded();
     let mut pipe = BufReader::new(child.stdout.take().unwrap());
     // Ends with the pipe, or with the test.
