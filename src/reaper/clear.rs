@@ -12,7 +12,10 @@ use crate::sys::hold::{self, Hold};
 use crate::sys::procfs::{self, Process};
 use crate::sys::{clock, kin};
 use nix::sys::signal::Signal;
+use parking_lot::Mutex;
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Weak};
 use std::time::Duration;
 
 /// One wait for deaths, before looking again for what forked meanwhile.
@@ -55,13 +58,14 @@ fn members_of_life(life: &LifeEnd, all: &[Process]) -> BTreeSet<u32> {
     // Nothing that descends from the leader is older than it, which spares most of /proc.
     let younger = all.iter().filter(|process| process.start >= start);
     let me = std::process::id();
-    let mut seeds = Vec::new();
-    for process in younger.filter(|process| process.pid != me) {
-        let in_group = process.pid == leader || process.pgid == leader;
-        if in_group || is_marked(process.pid, life.mark) || is_stray(process, me, life) {
-            seeds.push(process.pid);
-        }
-    }
+    let in_group = |process: &Process| process.pid == leader || process.pgid == leader;
+    // The leaders of other lives are not asked for their marks: when many lives end at once, that is most of them.
+    let may_belong =
+        |process: &&Process| process.pid != me && (in_group(process) || !(life.known)(process.pid));
+    let belongs = |process: &&Process| {
+        in_group(process) || is_marked(process.pid, life.mark) || is_stray(process, me, life)
+    };
+    let seeds = younger.filter(may_belong).filter(belongs).map(|process| process.pid).collect();
     with_below(&Tree::new(all), seeds, &|_| false)
 }
 
@@ -184,12 +188,12 @@ impl<'a> Clearing<'a> {
 
     /// Those that belong and have not ended: found in this look or in an earlier one.
     fn alive(&mut self) -> Vec<Process> {
-        let all = procfs::all();
+        let all = look_at_all();
         let belong = (self.look)(&all);
         let known = |process: &Process| self.found.contains_key(&identity(process));
         let belongs = |process: &Process| belong.contains(&process.pid) || known(process);
-        let alive: Vec<Process> =
-            all.into_iter().filter(|process| belongs(process) && !kin::has_ended(process)).collect();
+        let is_alive = |process: &&Process| belongs(process) && !kin::has_ended(process);
+        let alive: Vec<Process> = all.iter().filter(is_alive).cloned().collect();
         for process in &alive {
             self.found.entry(identity(process)).or_insert_with(|| process.clone());
         }
@@ -202,6 +206,25 @@ impl<'a> Clearing<'a> {
         });
         Cleared { ended: self.found.into_values().collect(), left }
     }
+}
+
+/// Every process, as seen by a look that began after this was called. Who asks while another looks shares the next
+/// look with all who ask meanwhile: when a hundred lives end at once, `/proc` is read a few times and not a hundred.
+fn look_at_all() -> Arc<Vec<Process>> {
+    static BEGUN: AtomicU64 = AtomicU64::new(0);
+    static LATEST: Mutex<(u64, Weak<Vec<Process>>)> = Mutex::new((0, Weak::new()));
+    let asked = BEGUN.load(Ordering::SeqCst);
+    let mut latest = LATEST.lock();
+    if latest.0 > asked
+        && let Some(all) = latest.1.upgrade()
+    {
+        return all;
+    }
+    // Only under the lock, so that looks are numbered in the order in which they begin.
+    let number = BEGUN.fetch_add(1, Ordering::SeqCst) + 1;
+    let all = Arc::new(procfs::all());
+    *latest = (number, Arc::downgrade(&all));
+    all
 }
 
 fn identity(process: &Process) -> (u32, u64) {
