@@ -90,8 +90,8 @@ fn is_stray(process: &Process, me: u32, life: &LifeEnd) -> io::Result<bool> {
     Ok(holds && procfs::command_line(process.pid) != procfs::command_line(me))
 }
 
-/// Everything below this process: what the guardian ends after the daemon's death, and the daemon, at the end of its
-/// shutdown, of what its servers lost on the way.
+/// Everything below this process: what the guardian ends after the daemon's end, also after an orderly one, when it is
+/// what servers lost on the way.
 pub struct Everything<'a> {
     /// Nothing of ours is older (clock ticks since boot): children that this process had before it became what it
     /// is are spared.
