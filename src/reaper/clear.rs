@@ -40,7 +40,8 @@ pub struct LifeEnd<'a> {
     pub mark: &'a Mark,
     /// Inodes of the pipes that were made for it.
     pub pipes: &'a [u64],
-    /// Children of ours that somebody else waits for: never strangers.
+    /// Children of ours that a life was begun with and that are not reaped: the leader, and those of other lives, which
+    /// are neither strangers nor of this life. Exact, or something of this life is passed over.
     pub known: &'a dyn Fn(u32) -> bool,
 }
 
