@@ -9,6 +9,7 @@ use crate::base::fault::{Fault, FaultKind};
 use crate::base::limits::SERVER_LOG_BYTES_MAX;
 use crate::config::{Config, ServerConfig};
 use crate::gateway::access::Access;
+use crate::gateway::router::Router;
 use crate::reaper::clear::{Everything, clear_everything};
 use crate::reaper::instance::Instance;
 use crate::reaper::keeper::Keeper;

@@ -61,7 +61,8 @@ impl Router {
         let opened = clock::now();
         let deadline = opened + server.call_patience;
         let until = request.patience.map_or(deadline, |own| deadline.min(opened + own));
-        let early = server.link().is_none().then(|| self.early.add(request.session, request.id));
+        let early =
+            server.link().is_none().then(|| self.early.add(&server.name, request.session, request.id));
         let is_cancelled = || early.as_ref().is_some_and(EarlyCall::is_cancelled);
         let slot = Slot::default();
         let token_span = params::progress_token(request.params);

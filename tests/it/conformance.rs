@@ -39,9 +39,11 @@ fn reference() -> (PathBuf, [PathBuf; 3]) {
 /// mcpvisor with the reference server behind it, as `ref`.
 fn behind_mcpvisor() -> Daemon {
     let (program, args) = reference();
-    let daemon =
-        Daemon::start(&json!({ "mcpServers": { "ref": { "command": program, "args": args,
-            "client_features": ["sampling", "elicitation", "roots"] } } }), &[]);
+    let daemon = Daemon::start(
+        &json!({ "mcpServers": { "ref": { "command": program, "args": args,
+            "client_features": ["sampling", "elicitation", "roots"] } } }),
+        &[],
+    );
     daemon.wait_ready(&["ref"]);
     daemon
 }
