@@ -116,7 +116,7 @@ fn run(mut plan: Plan) -> io::Result<bool> {
 fn calls(plan: &mut Plan, mcpvisor: &Process) -> io::Result<bool> {
     let (relay, echo) = (Process::relay()?, Process::echo()?);
     println!("\ntools/call, 200 bytes there and back; ratios to the relay are medians of paired rounds");
-    println!("clients  subject         p50 µs   p99 µs   calls/s   p50 ratio   calls/s ratio");
+    println!("clients  subject       p50 µs  p99 µs  calls/s  cpu µs  p50 ratio  calls/s ratio");
     let mut rows = Vec::new();
     for clients in [1, 16, 64] {
         let mut floor = relay.plain_clients(clients)?;
@@ -145,15 +145,15 @@ fn print_rounds(plan: &mut Plan, clients: usize, rounds: &Rounds) -> io::Result<
     let names = ["relay", "/mcp/s/demo", "/mcp", "direct stdio", "bare HTTP"];
     for (place, name) in names.iter().enumerate() {
         let subject = place.checked_sub(1);
-        let [p50_us, p99_us, calls_s] = [p50, p99, rate].map(|of| rounds.median(subject, of));
+        let [p50_us, p99_us, calls_s, cpu_us] = [p50, p99, rate, cpu].map(|of| rounds.median(subject, of));
         let ratio = |of| subject.map_or(1.0, |index| rounds.ratio(index, of));
         let (p50_ratio, calls_ratio) = (ratio(p50), ratio(rate));
         println!(
-            "{clients:>7}  {name:<13} {p50_us:>8.1} {p99_us:>8.1} {calls_s:>9.0} {p50_ratio:>11.2} {calls_ratio:>15.2}"
+            "{clients:>7}  {name:<12} {p50_us:>7.1} {p99_us:>7.0} {calls_s:>8.0} {cpu_us:>7.1} {p50_ratio:>10.2} {calls_ratio:>14.2}"
         );
         let line = json!({
             "clients": clients, "subject": name, "p50_us": p50_us, "p99_us": p99_us, "calls_per_s": calls_s,
-            "p50_ratio": p50_ratio, "calls_ratio": calls_ratio,
+            "cpu_us": cpu_us, "p50_ratio": p50_ratio, "calls_ratio": calls_ratio,
             "pairs": rounds.good.len(), "discarded": rounds.discarded,
         });
         note(plan, &line)?;
@@ -209,6 +209,10 @@ fn p50(slice: &Slice) -> f64 {
 
 fn p99(slice: &Slice) -> f64 {
     slice.quantile(0.99)
+}
+
+fn cpu(slice: &Slice) -> f64 {
+    slice.cpu_us
 }
 
 fn rate(slice: &Slice) -> f64 {

@@ -13,13 +13,16 @@ pub struct Slice {
     /// Microseconds from the first byte sent to the last byte received, sorted.
     latencies: Vec<f64>,
     pub calls_per_s: f64,
+    /// Processor time that the processes between client and server took for one call, in microseconds: what noise
+    /// from others disturbs least.
+    pub cpu_us: f64,
 }
 
 impl Slice {
     fn new(mut latencies: Vec<f64>, took: Duration) -> Slice {
         latencies.sort_by(f64::total_cmp);
         let calls_per_s = latencies.len() as f64 / took.as_secs_f64();
-        Slice { latencies, calls_per_s }
+        Slice { latencies, calls_per_s, cpu_us: f64::NAN }
     }
 
     /// In microseconds; 0.5 is the median.
@@ -38,6 +41,8 @@ pub trait Subject {
 /// Clients with a keep-alive connection each, which send one request again and again.
 pub struct Clients {
     all: Vec<Client>,
+    /// The processes that serve them.
+    pids: Vec<u32>,
     epoll: Epoll,
 }
 
@@ -54,6 +59,7 @@ impl Clients {
     /// `request` gives the bytes for each connection, and may talk on it before.
     pub fn connect(
         address: &str,
+        pids: Vec<u32>,
         count: usize,
         mut request: impl FnMut(&mut TcpStream) -> io::Result<Vec<u8>>,
     ) -> io::Result<Clients> {
@@ -71,7 +77,7 @@ impl Clients {
             let buffer = vec![0; answer_bytes + 1];
             all.push(Client { stream, request, answer_bytes, buffer, filled: 0, sent: Instant::now() });
         }
-        Ok(Clients { all, epoll })
+        Ok(Clients { all, pids, epoll })
     }
 
     fn one(&mut self, span: Duration) -> io::Result<Slice> {
@@ -116,7 +122,10 @@ impl Clients {
 
 impl Subject for Clients {
     fn slice(&mut self, span: Duration) -> io::Result<Slice> {
-        if self.all.len() == 1 { self.one(span) } else { self.many(span) }
+        let before = cpu_ns(&self.pids);
+        let mut slice = if self.all.len() == 1 { self.one(span)? } else { self.many(span)? };
+        slice.cpu_us = (cpu_ns(&self.pids) - before) as f64 / 1e3 / slice.latencies.len() as f64;
+        Ok(slice)
     }
 }
 
@@ -140,6 +149,13 @@ impl Client {
         self.filled = 0;
         Ok(true)
     }
+}
+
+/// What all threads of these processes have run so far.
+fn cpu_ns(pids: &[u32]) -> u64 {
+    let tasks = pids.iter().filter_map(|pid| std::fs::read_dir(format!("/proc/{pid}/task")).ok());
+    let stats = tasks.flatten().flatten().map(|task| std::fs::read_to_string(task.path().join("schedstat")));
+    stats.flatten().filter_map(|stat| stat.split(' ').next()?.parse::<u64>().ok()).sum()
 }
 
 /// A server on pipes, with `depth` calls under way at a time.

@@ -108,9 +108,12 @@ impl Process {
         }
     }
 
-    /// Its pid, and those of the processes of our program that it started: the guardian's daemon.
+    /// Its pid; for mcpvisor that of the guardian, and that of the daemon, its child.
     pub fn pids(&self) -> Vec<u32> {
         let guardian = self.child.id();
+        if self.dir.is_none() {
+            return vec![guardian];
+        }
         let children =
             std::fs::read_to_string(format!("/proc/{guardian}/task/{guardian}/children")).unwrap_or_default();
         let children = children.split_whitespace().filter_map(|pid| pid.parse().ok());
@@ -120,7 +123,7 @@ impl Process {
     /// Clients on mcpvisor, each with a session of its own.
     pub fn clients(&self, count: usize, mount: Mount) -> io::Result<Clients> {
         let body = echo_call(mount.tool);
-        Clients::connect(&self.address, count, |stream| {
+        Clients::connect(&self.address, self.pids(), count, |stream| {
             let session = session(stream, mount.path)?;
             Ok(load::post(mount.path, Some(&session), &body))
         })
@@ -129,7 +132,7 @@ impl Process {
     /// Clients on something that knows neither paths nor sessions, and takes the same bytes.
     pub fn plain_clients(&self, count: usize) -> io::Result<Clients> {
         let request = load::post(ONE.path, Some(&"0".repeat(32)), &echo_call(ONE.tool));
-        Clients::connect(&self.address, count, |_| Ok(request.clone()))
+        Clients::connect(&self.address, self.pids(), count, |_| Ok(request.clone()))
     }
 }
 
