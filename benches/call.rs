@@ -22,7 +22,8 @@ use std::process::ExitCode;
 use std::time::Duration;
 use subjects::{ALL, MCPVISOR, ONE, Process};
 
-const USAGE: &str = "usage: benches/run [--quick] [--json FILE] [--only calls|memory]";
+const USAGE: &str = "usage: benches/run [--quick] [--json FILE] [--only calls|memory]
+       benches/run load ADDRESS PID CLIENTS SECONDS    (calls a daemon that runs, with a server `demo`)";
 
 /// A whole run takes two minutes on a quiet machine, more where rounds are discarded.
 const RUN_MAX: Duration = Duration::from_secs(180);
@@ -63,6 +64,7 @@ fn main() -> ExitCode {
     let done = match args.first().map(String::as_str) {
         Some("relay") => relay::run(&args[1..]).map(|()| true),
         Some("echo") => echo::run().map(|()| true),
+        Some("load") => load_only(&args[1..]).map(|()| true),
         _ => plan(&args).and_then(run),
     };
     match done {
@@ -73,6 +75,22 @@ fn main() -> ExitCode {
             ExitCode::from(2)
         }
     }
+}
+
+/// The load by itself, for somebody who looks at a daemon with a profiler.
+fn load_only(args: &[String]) -> io::Result<()> {
+    let [address, pid, clients, seconds] = args else { return Err(io::Error::other(USAGE)) };
+    let number = |text: &String| text.parse::<u32>().map_err(|_| io::Error::other(USAGE));
+    let mut clients = subjects::clients(address, vec![number(pid)?], number(clients)? as usize, ONE)?;
+    let slice = clients.slice(Duration::from_secs(number(seconds)?.into()))?;
+    println!(
+        "p50 {:.1} µs, p99 {:.1} µs, {:.0} calls/s, {:.1} µs of its processor time per call",
+        p50(&slice),
+        p99(&slice),
+        rate(&slice),
+        cpu(&slice)
+    );
+    Ok(())
 }
 
 fn plan(args: &[String]) -> io::Result<Plan> {

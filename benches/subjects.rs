@@ -122,11 +122,7 @@ impl Process {
 
     /// Clients on mcpvisor, each with a session of its own.
     pub fn clients(&self, count: usize, mount: Mount) -> io::Result<Clients> {
-        let body = echo_call(mount.tool);
-        Clients::connect(&self.address, self.pids(), count, |stream| {
-            let session = session(stream, mount.path)?;
-            Ok(load::post(mount.path, Some(&session), &body))
-        })
+        clients(&self.address, self.pids(), count, mount)
     }
 
     /// Clients on something that knows neither paths nor sessions, and takes the same bytes.
@@ -167,6 +163,15 @@ pub struct Mount {
 
 pub const ONE: Mount = Mount { path: "/mcp/s/demo", tool: "echo" };
 pub const ALL: Mount = Mount { path: "/mcp", tool: "demo__echo" };
+
+/// Clients on the mcpvisor that listens on `address` and has these processes.
+pub fn clients(address: &str, pids: Vec<u32>, count: usize, mount: Mount) -> io::Result<Clients> {
+    let body = echo_call(mount.tool);
+    Clients::connect(address, pids, count, |stream| {
+        let session = session(stream, mount.path)?;
+        Ok(load::post(mount.path, Some(&session), &body))
+    })
+}
 
 /// The demo server on pipes. It ends with them.
 pub fn pipe(depth: usize) -> io::Result<Pipe> {
