@@ -36,9 +36,10 @@ impl Accept {
         let mut accept = Accept { json: false, events: false, events_first: false };
         let mut silent = true;
         for range in request.headers.get_all("accept").flat_map(|line| line.split(',')) {
-            let range = media_type(range).to_ascii_lowercase();
-            accept.json |= matches!(range.as_str(), "*/*" | "application/*" | "application/json");
-            accept.events |= matches!(range.as_str(), "*/*" | "text/*" | "text/event-stream");
+            let range = media_type(range);
+            let is = |kinds: [&str; 3]| kinds.iter().any(|kind| range.eq_ignore_ascii_case(kind));
+            accept.json |= is(["application/json", "application/*", "*/*"]);
+            accept.events |= is(["text/event-stream", "text/*", "*/*"]);
             accept.events_first |= accept.events && !accept.json;
             silent = false;
         }
