@@ -14,6 +14,8 @@ mod subjects;
 
 use load::{Slice, Subject};
 use memory::Usage;
+use nix::sched::{CpuSet, sched_getaffinity, sched_setaffinity};
+use nix::unistd::Pid;
 use pairs::{PAIRS_MIN, Rounds};
 use serde_json::json;
 use std::fs::File;
@@ -22,7 +24,7 @@ use std::process::ExitCode;
 use std::time::Duration;
 use subjects::{ALL, MCPVISOR, ONE, Process};
 
-const USAGE: &str = "usage: benches/run [--quick] [--json FILE] [--only calls|memory]
+const USAGE: &str = "usage: benches/run [--quick] [--one-cpu] [--json FILE] [--only calls|memory]
        benches/run load ADDRESS PID CLIENTS SECONDS    (calls a daemon that runs, with a server `demo`)";
 
 /// A whole run takes two minutes on a quiet machine, more where rounds are discarded.
@@ -99,16 +101,28 @@ fn plan(args: &[String]) -> io::Result<Plan> {
     while let Some(arg) = args.next() {
         match (arg.as_str(), args.as_slice().first().map(String::as_str)) {
             ("--quick", _) => plan.span = Duration::from_millis(80),
+            ("--one-cpu", _) => one_cpu()?,
             ("--json", Some(path)) => plan.json = Some(File::create(path)?),
             ("--only", Some("calls")) => plan.memory = false,
             ("--only", Some("memory")) => plan.calls = false,
             _ => return Err(io::Error::other(USAGE)),
         }
-        if arg != "--quick" {
+        if !matches!(arg.as_str(), "--quick" | "--one-cpu") {
             args.next();
         }
     }
     Ok(plan)
+}
+
+/// Everything on one processor, ours and what we start: on a machine that others use, the only numbers that come
+/// again, because nothing depends on which processor a thread wakes up on.
+fn one_cpu() -> io::Result<()> {
+    let this = Pid::from_raw(0);
+    let allowed = sched_getaffinity(this)?;
+    let last = (0..CpuSet::count()).rev().find(|cpu| allowed.is_set(*cpu).unwrap_or(false)).unwrap_or(0);
+    let mut one = CpuSet::new();
+    one.set(last)?;
+    Ok(sched_setaffinity(this, &one)?)
 }
 
 /// Whether every bound holds.
