@@ -6,13 +6,13 @@
 //! ```text
 //! floor 5  cli/       commands, help, output; talks to the control socket.   demo/  the built-in MCP server
 //! floor 4  daemon/    assembly: start order, desired <-> running, shutdown order, single instance
-//!          gateway/   downstream: the HTTP front, sessions, catalogue, routing of calls
+//!          gateway/   downstream: the HTTP front, sessions, catalogue, routing both ways
 //!          api/       what people and tools see: REST and status (reads snapshots, sends commands)
 //! floor 3  server/    one server: machine.rs (pure), supervisor.rs (its thread), link.rs, process.rs (a life)
 //!          reaper/    mark.rs, judge.rs (pure), sweep.rs, guardian.rs
 //! floor 2  config/    text -> (Config, Vec<Finding>)
 //!          diagnose/  fault kinds and their classes
-//! floor 1  mcp/       the protocol without I/O: JSON-RPC spans, handshake, SSE, pending calls
+//! floor 1  mcp/       the protocol without I/O: JSON-RPC spans, handshake, lists, pending calls
 //!          http/      HTTP/1.1 heads and bodies, both directions, without sockets
 //! floor 0  base/      ids, time as a value, Fault and Finding, limits, redaction
 //!          sys/       the only `unsafe` and the only system calls beyond std

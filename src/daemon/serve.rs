@@ -67,7 +67,7 @@ pub fn run(setup: &Setup, mut guardian: Option<Link>, started: impl FnOnce(&Star
     })?;
 
     // Not bounded by its type, because main also speaks to those who speak to it; in fact each supervisor has at most
-    // one request to the gate outstanding, and signals and lists are levels.
+    // one request to the gate outstanding, and what else comes (signals, changed lists) is taken at once and coalesced.
     let (news, inbox) = unbounded();
     let cgroup = guardian.as_ref().and_then(|link| link.cgroup.clone());
     let (keeper, survey) = keeper(&instance, guardian, cgroup.as_deref());

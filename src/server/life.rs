@@ -54,8 +54,9 @@ pub struct Birth {
 /// Starts the life's thread, which reports to the supervisor through the server's inbox.
 pub fn begin(birth: Birth) -> io::Result<()> {
     let name = format!("life:{}", birth.server.slug);
-    // Not joined: it ends with its process, and its last report is `Gone`.
-    thread::spawn(&name, move || run(birth)).map(|_| ())
+    // Not joined: it ends with its process, and its last report is `Gone`. What can panic for a server's sake is caught
+    // inside; where we end or reap processes, a panic means that we do not know what is left, and the guardian does.
+    thread::spawn_vital(&name, move || run(birth)).map(|_| ())
 }
 
 fn run(birth: Birth) {
