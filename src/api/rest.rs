@@ -87,14 +87,13 @@ impl Api {
         }
         match &parts[..] {
             ["status"] => {
-                let seq = self.router.board.seq();
-                let body = status::picture(&self.about, &self.router.servers, seq);
+                let body = status::picture(&self.about, &self.router);
                 exchange.respond(200, &[JSON], body.as_bytes());
             }
             ["tools"] => self.tools(request, exchange),
             ["tools", _] => self.call(request, exchange),
             ["servers", name] => self.with(name, exchange, |server, exchange| {
-                send(exchange, 200, &json!(status::row(server)));
+                send(exchange, 200, &json!(status::row(server, &self.router)));
             }),
             ["servers", name, "logs"] => {
                 self.with(name, exchange, |server, exchange| self.log_lines(server, request, exchange));

@@ -1,7 +1,8 @@
 //! The whole picture as one object: `GET /api/v1/status`, and what `mcpvisor status` shows.
 
 use crate::base::finding::Finding;
-use crate::server::registry::Registry;
+use crate::gateway::router::Router;
+use crate::server::handle::Server;
 use crate::server::status::Status;
 use crate::sys::clock;
 use serde::Serialize;
@@ -37,7 +38,8 @@ struct ConfigPicture<'a> {
 }
 
 /// The object as JSON text. The sequence number is taken first: everything up to it is in the picture.
-pub fn picture(about: &About, servers: &Registry, seq: u64) -> String {
+pub fn picture(about: &About, router: &Router) -> String {
+    let seq = router.board.seq();
     let picture = Picture {
         version: env!("CARGO_PKG_VERSION"),
         pid: std::process::id(),
@@ -46,14 +48,14 @@ pub fn picture(about: &About, servers: &Registry, seq: u64) -> String {
         listen: &about.listen,
         config: ConfigPicture { path: about.config_path.as_deref(), loads: 1, findings: &about.findings },
         engines: [],
-        servers: servers.all().iter().map(row).collect(),
+        servers: router.servers.all().iter().map(|server| row(server, router)).collect(),
     };
     serde_json::to_string(&picture).expect("plain data serialises")
 }
 
 /// One server as it is now.
-pub fn row(server: &Arc<crate::server::handle::Server>) -> Status {
+pub fn row(server: &Arc<Server>, router: &Router) -> Status {
     let mut row = (*server.status()).clone();
-    row.calls = server.link().map_or(0, |link| link.waiting());
+    row.calls = server.link().map_or(0, |link| link.waiting()) + router.early.waiting_for(&server.name);
     row
 }

@@ -89,10 +89,6 @@ impl fmt::Display for Life {
     }
 }
 
-/// A downstream session: what `Mcp-Session-Id` carries. 32 hex digits from the kernel's generator.
-#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct SessionId(pub String);
-
 /// The JSON-RPC id that we use toward an upstream server: small, positive, never reused within a life.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct CallId(pub u64);

@@ -1,5 +1,6 @@
 //! Floor 0: values without opinions. No clock, thread, socket or log is known here.
 
+pub mod bytes;
 pub mod fault;
 pub mod finding;
 pub mod id;

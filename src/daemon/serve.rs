@@ -9,6 +9,7 @@ use crate::base::fault::{Fault, FaultKind};
 use crate::base::limits::SERVER_LOG_BYTES_MAX;
 use crate::config::{Config, ServerConfig};
 use crate::gateway::access::Access;
+use crate::gateway::router::Router;
 use crate::reaper::clear::{Everything, clear_everything};
 use crate::reaper::instance::Instance;
 use crate::reaper::keeper::Keeper;
@@ -92,7 +93,7 @@ pub fn run(setup: &Setup, mut guardian: Option<Link>, started: impl FnOnce(&Star
     let ctl = parts.serve_control(control).map_err(start_failed)?;
     watch_signals(signals, &news).map_err(start_failed)?;
     watch_guardian(&keeper, &news).map_err(start_failed)?;
-    sweep_behind(survey, &keeper).map_err(start_failed)?;
+    sweep_behind(survey, &keeper, &parts.router).map_err(start_failed)?;
     started(&Started { listen: &bound, servers: &parts.router.servers, board: &parts.router.board });
 
     let running = Running {
@@ -243,12 +244,18 @@ fn watch_guardian(keeper: &Arc<Keeper>, news: &Sender<News>) -> std::io::Result<
     Ok(())
 }
 
+/// When a sweep that has no reason to hurry begins, however slow the servers are.
+const SWEEP_LATEST: Duration = Duration::from_secs(1);
+
 /// The thread "sweep": ends what earlier runs left, beside the start, and is over.
-fn sweep_behind(survey: Survey, keeper: &Arc<Keeper>) -> std::io::Result<()> {
-    let keeper = keeper.clone();
+fn sweep_behind(survey: Survey, keeper: &Arc<Keeper>, router: &Router) -> std::io::Result<()> {
+    let (keeper, servers, board) = (keeper.clone(), router.servers.clone(), router.board.clone());
     thread::spawn("sweep", move || {
-        // The first servers are starting at this moment, and somebody waits for them.
-        thread::be_polite();
+        if survey.earlier.iter().all(|section| section.leaders().next().is_none()) {
+            // Nothing is known to be left, so this only makes sure: not while somebody waits for the servers.
+            let settled = || servers.all().iter().all(|server| server.status().is_settled()).then_some(());
+            let _ = board.wait(clock::now() + SWEEP_LATEST, settled);
+        }
         let begun = clock::now();
         let report = survey.carry_out();
         report.lines().iter().for_each(|line| log::warn!("{line}"));

@@ -69,10 +69,9 @@ impl Access {
     }
 
     fn is_trusted(&self, name: &str) -> bool {
-        let name = name.to_ascii_lowercase();
-        name == "localhost"
-            || ip(&name).is_some_and(|ip| ip.is_loopback())
-            || self.trusted_hosts.contains(&name)
+        name.eq_ignore_ascii_case("localhost")
+            || ip(name).is_some_and(|ip| ip.is_loopback())
+            || self.trusted_hosts.iter().any(|host| host.eq_ignore_ascii_case(name))
     }
 }
 

@@ -1,5 +1,6 @@
 //! Calls that no link knows yet, because their server is still starting; their clients may cancel all the same.
 
+use crate::base::id::ServerName;
 use parking_lot::Mutex;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -10,17 +11,23 @@ pub struct Early(Mutex<Vec<Arc<Awaiting>>>);
 
 #[derive(Debug)]
 pub(super) struct Awaiting {
+    server: ServerName,
     pub session: u64,
     pub id: Box<str>,
     cancelled: AtomicBool,
 }
 
 impl Early {
-    pub(super) fn add(&self, session: u64, id: &str) -> EarlyCall<'_> {
-        let id = id.into();
-        let call = Arc::new(Awaiting { session, id, cancelled: AtomicBool::new(false) });
+    pub(super) fn add(&self, server: &ServerName, session: u64, id: &str) -> EarlyCall<'_> {
+        let (server, id) = (server.clone(), id.into());
+        let call = Arc::new(Awaiting { server, session, id, cancelled: AtomicBool::new(false) });
         self.0.lock().push(call.clone());
         EarlyCall { all: self, call }
+    }
+
+    /// Calls that wait for this server to start.
+    pub fn waiting_for(&self, server: &ServerName) -> usize {
+        self.0.lock().iter().filter(|call| call.server == *server).count()
     }
 
     pub(super) fn cancel(&self, concerned: impl Fn(&Awaiting) -> bool) {

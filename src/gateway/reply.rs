@@ -27,16 +27,20 @@ const RESOURCE_NOT_FOUND: i64 = -32002;
 pub struct Accept {
     pub json: bool,
     pub events: bool,
+    /// It names events first: it would rather have a stream.
+    events_first: bool,
 }
 
 impl Accept {
     pub fn of(request: &Request) -> Accept {
-        let mut accept = Accept { json: false, events: false };
+        let mut accept = Accept { json: false, events: false, events_first: false };
         let mut silent = true;
         for range in request.headers.get_all("accept").flat_map(|line| line.split(',')) {
-            let range = media_type(range).to_ascii_lowercase();
-            accept.json |= matches!(range.as_str(), "*/*" | "application/*" | "application/json");
-            accept.events |= matches!(range.as_str(), "*/*" | "text/*" | "text/event-stream");
+            let range = media_type(range);
+            let is = |kinds: [&str; 3]| kinds.iter().any(|kind| range.eq_ignore_ascii_case(kind));
+            accept.json |= is(["application/json", "application/*", "*/*"]);
+            accept.events |= is(["text/event-stream", "text/*", "*/*"]);
+            accept.events_first |= accept.events && !accept.json;
             silent = false;
         }
         // Who does not say what it takes gets the plain form.
@@ -51,7 +55,7 @@ pub fn media_type(value: &str) -> &str {
 
 /// One answer: JSON where the client takes it, else a stream with one event.
 pub fn answer(exchange: &mut Exchange, accept: Accept, headers: &[(&str, &str)], body: &[u8]) {
-    if accept.json {
+    if accept.json && !accept.events_first {
         let mut all = vec![JSON];
         all.extend_from_slice(headers);
         return exchange.respond(200, &all, body);
@@ -64,6 +68,9 @@ pub fn answer(exchange: &mut Exchange, accept: Accept, headers: &[(&str, &str)],
 
 /// A call that was sent, to its end: a plain answer if the server only answers, a stream if it says more before.
 pub fn finish(exchange: &mut Exchange, mut call: OpenCall, way: Way<'_>) {
+    if way.accept.events_first {
+        return stream(exchange, call, way, None);
+    }
     let mut heard = call.wait(Some(LEND_AFTER));
     let mut watch = None;
     if matches!(heard, Heard::Quiet) {
@@ -82,7 +89,7 @@ pub fn finish(exchange: &mut Exchange, mut call: OpenCall, way: Way<'_>) {
             }
             Heard::Message(message) if way.accept.events => {
                 drop(watch);
-                return stream(exchange, call, way, &message);
+                return stream(exchange, call, way, Some(message));
             }
             Heard::Message(_) => {
                 call.refuse_questions();
@@ -106,12 +113,12 @@ pub struct Way<'a> {
 
 /// The rest of a call whose server says more than an answer. A client that loses the stream may go on with it: the
 /// call is waited for all the same, and what it says is kept.
-fn stream(exchange: &mut Exchange, mut call: OpenCall, way: Way<'_>, first: &[u8]) {
+fn stream(exchange: &mut Exchange, mut call: OpenCall, way: Way<'_>, first: Option<Box<[u8]>>) {
     let Way { session, hub, .. } = way;
     let Ok(mut events) = exchange.start_events(&[]) else { return call.leave() };
     let (number, start) = session.begin_post();
     let mut lost = session.version >= "2025-11-25" && events.write(priming(&start).as_bytes()).is_err();
-    let mut heard = Heard::Message(first.into());
+    let mut heard = first.map_or(Heard::Quiet, Heard::Message);
     loop {
         let (message, done) = match heard {
             Heard::Message(message) => (message.into_vec(), false),

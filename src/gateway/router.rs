@@ -21,6 +21,7 @@ use crate::server::link::{Link, Waiter};
 use crate::server::registry::Registry;
 use crate::server::slot::Slot;
 use crate::sys::clock;
+use std::borrow::Cow;
 use std::ops::Range;
 use std::sync::Arc;
 use std::time::Duration;
@@ -61,7 +62,8 @@ impl Router {
         let opened = clock::now();
         let deadline = opened + server.call_patience;
         let until = request.patience.map_or(deadline, |own| deadline.min(opened + own));
-        let early = server.link().is_none().then(|| self.early.add(request.session, request.id));
+        let early =
+            server.link().is_none().then(|| self.early.add(&server.name, request.session, request.id));
         let is_cancelled = || early.as_ref().is_some_and(EarlyCall::is_cancelled);
         let slot = Slot::default();
         let token_span = params::progress_token(request.params);
@@ -207,19 +209,22 @@ fn is_current(server: &Server, link: &Arc<Link>) -> bool {
     server.link().is_some_and(|current| current.life == link.life)
 }
 
-/// The params with our progress token, and the server's own name for what is meant.
-fn rewritten(
-    params: &str,
+/// The params with our progress token, and the server's own name for what is meant; as they came if neither is needed.
+fn rewritten<'a>(
+    params: &'a str,
     token: Option<Range<usize>>,
     rename: Option<&(Range<usize>, String)>,
     id: CallId,
-) -> String {
+) -> Cow<'a, str> {
+    if token.is_none() && rename.is_none() {
+        return Cow::Borrowed(params);
+    }
     let own = id.0.to_string();
     let mut edits: Vec<(Range<usize>, &str)> = Vec::with_capacity(2);
     edits.extend(token.map(|span| (span, own.as_str())));
     edits.extend(rename.map(|(span, name)| (span.clone(), name.as_str())));
     edits.sort_by_key(|(span, _)| span.start);
-    items::splice(params, &edits)
+    Cow::Owned(items::splice(params, &edits))
 }
 
 fn unknown_resource(uri: &str) -> Fault {

@@ -5,6 +5,7 @@
 
 use super::Refusal;
 use crate::base::limits::{HEAD_BYTES_MAX, HEADERS_MAX};
+use std::mem::MaybeUninit;
 use std::ops::Range;
 
 /// Empty lines before a request line: RFC 9112 2.2 wants at least one to be ignored; a stream of them is noise.
@@ -107,9 +108,9 @@ fn has_empty_line(bytes: &[u8]) -> bool {
 }
 
 fn parse(buffer: &[u8]) -> Result<Option<(Head, usize)>, Refusal> {
-    let mut lines = [httparse::EMPTY_HEADER; HEADERS_MAX];
-    let mut request = httparse::Request::new(&mut lines);
-    let bytes = match request.parse(buffer) {
+    let mut lines = [const { MaybeUninit::uninit() }; HEADERS_MAX];
+    let mut request = httparse::Request::new(&mut []);
+    let bytes = match request.parse_with_uninit_headers(buffer, &mut lines) {
         Ok(httparse::Status::Complete(bytes)) if bytes <= HEAD_BYTES_MAX => bytes,
         Ok(httparse::Status::Complete(_)) => return Err(Refusal::new(431, "request head too large")),
         Ok(httparse::Status::Partial) => return Ok(None),
@@ -121,12 +122,12 @@ fn parse(buffer: &[u8]) -> Result<Option<(Head, usize)>, Refusal> {
     let missing = "httparse sets every field of a complete head";
     let version = if request.version.expect(missing) == 0 { Version::Http10 } else { Version::Http11 };
     let method = request.method.expect(missing).to_owned();
-    let target = request.path.expect(missing).to_owned();
+    let target = request.path.expect(missing);
     let headers = Headers {
         lines: request.headers.iter().map(|line| spans(text, line)).collect(),
         text: text.to_owned(),
     };
-    let head = decide(method, &target, version, headers)?;
+    let head = decide(method, target, version, headers)?;
     Ok(Some((head, bytes)))
 }
 

@@ -8,7 +8,7 @@ use crate::base::fault::{Fault, FaultKind};
 use crate::base::id::CallId;
 use crate::base::limits::{CALL_TOTAL_MAX, CALLS_MAX};
 use crate::base::time::Time;
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::VecDeque;
 use std::time::Duration;
 
 /// A call that wants to be opened.
@@ -38,12 +38,11 @@ pub struct Pending<W> {
     pub waiter: W,
 }
 
-/// INVARIANT: `deadlines` and `sessions` hold exactly one entry for each pending call. At most `CALLS_MAX` calls.
+/// At most `CALLS_MAX` calls. What is asked often (open, answer, abandon) is quick; what is rare looks at all of them.
 #[derive(Clone, Debug)]
 pub struct Calls<W> {
-    pending: BTreeMap<CallId, Pending<W>>,
-    deadlines: BTreeSet<(Time, CallId)>,
-    sessions: BTreeSet<(u64, CallId)>,
+    /// INVARIANT: ids ascend.
+    pending: VecDeque<(CallId, Pending<W>)>,
     newest: u64,
     closed: Option<Fault>,
 }
@@ -56,13 +55,7 @@ impl<W> Default for Calls<W> {
 
 impl<W> Calls<W> {
     pub fn new() -> Calls<W> {
-        Calls {
-            pending: BTreeMap::new(),
-            deadlines: BTreeSet::new(),
-            sessions: BTreeSet::new(),
-            newest: 0,
-            closed: None,
-        }
+        Calls { pending: VecDeque::new(), newest: 0, closed: None }
     }
 
     /// Ids count 1, 2, 3 … and are never reused. Refused when the life is over (with the fault that ended it) or
@@ -81,10 +74,8 @@ impl<W> Calls<W> {
         let id = CallId(self.newest);
         let NewCall { session, request, opened, deadline, patience, wants_progress } = call;
         let deadline = deadline.min(opened + CALL_TOTAL_MAX);
-        self.deadlines.insert((deadline, id));
-        self.sessions.insert((session, id));
-        self.pending
-            .insert(id, Pending { session, request, opened, deadline, patience, wants_progress, waiter });
+        let call = Pending { session, request, opened, deadline, patience, wants_progress, waiter };
+        self.pending.push_back((id, call));
         Ok(id)
     }
 
@@ -100,60 +91,53 @@ impl<W> Calls<W> {
 
     /// Progress came: the deadline moves to `now + patience`, never back, and never past `CALL_TOTAL_MAX`.
     pub fn progress(&mut self, id: CallId, now: Time) -> Option<&Pending<W>> {
-        let call = self.pending.get_mut(&id)?;
+        let index = self.index(id)?;
+        let call = &mut self.pending[index].1;
         let extended = (now + call.patience).min(call.opened + CALL_TOTAL_MAX);
-        if extended > call.deadline {
-            self.deadlines.remove(&(call.deadline, id));
-            call.deadline = extended;
-            self.deadlines.insert((extended, id));
-        }
+        call.deadline = call.deadline.max(extended);
         Some(call)
     }
 
     /// A client cancelled. Of several calls with one request id (clients do reuse them) the newest is meant.
     pub fn cancel(&mut self, session: u64, request: &str) -> Option<(CallId, Pending<W>)> {
-        let ids = self.sessions.range((session, CallId(0))..=(session, CallId(u64::MAX))).rev();
-        let id = ids.map(|(_, id)| *id).find(|id| self.pending[id].request.as_deref() == Some(request))?;
-        self.remove(id).map(|call| (id, call))
+        let meant = |call: &Pending<W>| call.session == session && call.request.as_deref() == Some(request);
+        let index = self.pending.iter().rposition(|(_, call)| meant(call))?;
+        self.pending.remove(index)
     }
 
     /// A client is gone: its calls, oldest first.
     pub fn session_over(&mut self, session: u64) -> Vec<(CallId, Pending<W>)> {
-        let ids = self.sessions.range((session, CallId(0))..=(session, CallId(u64::MAX)));
-        let ids: Vec<CallId> = ids.map(|(_, id)| *id).collect();
-        self.remove_all(ids)
+        self.remove_if(|call| call.session == session)
     }
 
     /// The life is over: all calls, oldest first. Closes under the same lock, so none can slip in behind; the
     /// first fault stays.
     pub fn life_over(&mut self, fault: Fault) -> Vec<(CallId, Pending<W>)> {
         self.closed.get_or_insert(fault);
-        let ids: Vec<CallId> = self.pending.keys().copied().collect();
-        self.remove_all(ids)
+        self.pending.drain(..).collect()
     }
 
     /// The calls whose deadline has come, earliest first.
     pub fn due(&mut self, now: Time) -> Vec<(CallId, Pending<W>)> {
-        let ids: Vec<CallId> =
-            self.deadlines.iter().take_while(|(at, _)| *at <= now).map(|(_, id)| *id).collect();
-        self.remove_all(ids)
+        let mut due = self.remove_if(|call| call.deadline <= now);
+        due.sort_by_key(|(id, call)| (call.deadline, *id));
+        due
     }
 
     pub fn next_deadline(&self) -> Option<Time> {
-        self.deadlines.first().map(|(at, _)| *at)
+        self.pending.iter().map(|(_, call)| call.deadline).min()
     }
 
     /// The one downstream session that has calls here, and its newest call; `None` if there is none, or more than one.
     pub fn sole_session(&self) -> Option<(u64, CallId)> {
         // Session 0 is ours.
-        let mut theirs = self.sessions.range((1, CallId(0))..);
-        let (first, _) = theirs.next()?;
-        let (last, newest) = self.sessions.last()?;
-        (first == last).then_some((*last, *newest))
+        let mut theirs = self.pending.iter().rev().filter(|(_, call)| call.session != 0);
+        let (newest, call) = theirs.next()?;
+        theirs.all(|(_, other)| other.session == call.session).then_some((call.session, *newest))
     }
 
     pub fn get(&self, id: CallId) -> Option<&Pending<W>> {
-        self.pending.get(&id)
+        self.index(id).map(|index| &self.pending[index].1)
     }
 
     pub fn len(&self) -> usize {
@@ -169,15 +153,20 @@ impl<W> Calls<W> {
         self.closed.as_ref()
     }
 
-    fn remove(&mut self, id: CallId) -> Option<Pending<W>> {
-        let call = self.pending.remove(&id)?;
-        self.deadlines.remove(&(call.deadline, id));
-        self.sessions.remove(&(call.session, id));
-        Some(call)
+    fn index(&self, id: CallId) -> Option<usize> {
+        self.pending.binary_search_by_key(&id, |(id, _)| *id).ok()
     }
 
-    fn remove_all(&mut self, ids: Vec<CallId>) -> Vec<(CallId, Pending<W>)> {
-        ids.into_iter().filter_map(|id| self.remove(id).map(|call| (id, call))).collect()
+    fn remove(&mut self, id: CallId) -> Option<Pending<W>> {
+        let index = self.index(id)?;
+        self.pending.remove(index).map(|(_, call)| call)
+    }
+
+    fn remove_if(&mut self, over: impl Fn(&Pending<W>) -> bool) -> Vec<(CallId, Pending<W>)> {
+        let all = std::mem::take(&mut self.pending);
+        let (over, kept) = all.into_iter().partition::<VecDeque<_>, _>(|(_, call)| over(call));
+        self.pending = kept;
+        over.into()
     }
 }
 
@@ -220,7 +209,6 @@ mod tests {
     ) {
         assert_eq!(ends(&mut calls), expected);
         let left = calls.len();
-        assert_eq!((calls.deadlines.len(), calls.sessions.len()), (left, left));
         assert_eq!(calls.due(Time(HOUR * 48)).len(), left);
     }
 

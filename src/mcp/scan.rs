@@ -3,6 +3,7 @@
 //! It accepts exactly RFC 8259 (numbers beyond f64, lone surrogate escapes and duplicate keys included: they are
 //! somebody's data) up to a depth of [`JSON_DEPTH_MAX`].
 
+use crate::base::bytes;
 use crate::base::limits::JSON_DEPTH_MAX;
 use std::ops::Range;
 
@@ -194,8 +195,7 @@ impl Scanner<'_> {
         self.expect(b'"', "a string")?;
         loop {
             let rest = &self.bytes[self.at..];
-            let plain = rest.iter().position(|byte| matches!(byte, b'"' | b'\\' | 0..=0x1f));
-            self.at += plain.unwrap_or(rest.len());
+            self.at += bytes::json_special(rest).unwrap_or(rest.len());
             match self.peek() {
                 Some(b'"') => break,
                 Some(b'\\') => self.escape()?,

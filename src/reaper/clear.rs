@@ -12,8 +12,11 @@ use crate::sys::hold::{self, Hold};
 use crate::sys::procfs::{self, Process};
 use crate::sys::{clock, kin};
 use nix::sys::signal::Signal;
+use parking_lot::Mutex;
 use std::collections::{BTreeMap, BTreeSet};
 use std::io;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Weak};
 use std::time::Duration;
 
 /// One wait for deaths, before looking again for what forked meanwhile.
@@ -37,7 +40,8 @@ pub struct LifeEnd<'a> {
     pub mark: &'a Mark,
     /// Inodes of the pipes that were made for it.
     pub pipes: &'a [u64],
-    /// Children of ours that somebody else waits for: never strangers.
+    /// Children of ours that a life was begun with and that are not reaped: the leader, and those of other lives, which
+    /// are neither strangers nor of this life. Exact, or something of this life is passed over.
     pub known: &'a dyn Fn(u32) -> bool,
 }
 
@@ -58,10 +62,13 @@ fn members_of_life(life: &LifeEnd, all: &[Process]) -> io::Result<BTreeSet<u32>>
     // Nothing that descends from the leader is older than it, which spares most of /proc.
     let younger = all.iter().filter(|process| process.start >= start);
     let me = std::process::id();
+    let in_group = |process: &Process| process.pid == leader || process.pgid == leader;
     let mut seeds = Vec::new();
     for process in younger.filter(|process| process.pid != me) {
-        let in_group = process.pid == leader || process.pgid == leader;
-        if in_group || is_marked_or_stray(process, me, life)? {
+        // The leaders of other lives are not asked for their marks: when many lives end at once, that is most of them.
+        let belongs =
+            in_group(process) || (!(life.known)(process.pid) && is_marked_or_stray(process, me, life)?);
+        if belongs {
             seeds.push(process.pid);
         }
     }
@@ -84,8 +91,8 @@ fn is_stray(process: &Process, me: u32, life: &LifeEnd) -> io::Result<bool> {
     Ok(holds && procfs::command_line(process.pid) != procfs::command_line(me))
 }
 
-/// Everything below this process: what the guardian ends after the daemon's death, and the daemon, at the end of its
-/// shutdown, of what its servers lost on the way.
+/// Everything below this process: what the guardian ends after the daemon's end, also after an orderly one, when it is
+/// what servers lost on the way.
 pub struct Everything<'a> {
     /// Nothing of ours is older (clock ticks since boot): children that this process had before it became what it
     /// is are spared.
@@ -199,12 +206,12 @@ impl<'a> Clearing<'a> {
 
     /// Those that belong and have not ended: found in this look or in an earlier one.
     fn alive(&mut self) -> io::Result<Vec<Process>> {
-        let all = procfs::look()?;
+        let all = look_at_all()?;
         let belong = (self.look)(&all)?;
         let known = |process: &Process| self.found.contains_key(&identity(process));
         let belongs = |process: &Process| belong.contains(&process.pid) || known(process);
-        let alive: Vec<Process> =
-            all.into_iter().filter(|process| belongs(process) && !kin::has_ended(process)).collect();
+        let is_alive = |process: &&Process| belongs(process) && !kin::has_ended(process);
+        let alive: Vec<Process> = all.iter().filter(is_alive).cloned().collect();
         for process in &alive {
             self.found.entry(identity(process)).or_insert_with(|| process.clone());
         }
@@ -217,6 +224,25 @@ impl<'a> Clearing<'a> {
         });
         Cleared { ended: self.found.into_values().collect(), blind, left }
     }
+}
+
+/// Every process, as seen by a look that began after this was called. Who asks while another looks shares the next
+/// look with all who ask meanwhile: when a hundred lives end at once, `/proc` is read a few times and not a hundred.
+fn look_at_all() -> io::Result<Arc<Vec<Process>>> {
+    static BEGUN: AtomicU64 = AtomicU64::new(0);
+    static LATEST: Mutex<(u64, Weak<Vec<Process>>)> = Mutex::new((0, Weak::new()));
+    let asked = BEGUN.load(Ordering::SeqCst);
+    let mut latest = LATEST.lock();
+    if latest.0 > asked
+        && let Some(all) = latest.1.upgrade()
+    {
+        return Ok(all);
+    }
+    // Only under the lock, so that looks are numbered in the order in which they begin.
+    let number = BEGUN.fetch_add(1, Ordering::SeqCst) + 1;
+    let all = Arc::new(procfs::look()?);
+    *latest = (number, Arc::downgrade(&all));
+    Ok(all)
 }
 
 fn identity(process: &Process) -> (u32, u64) {

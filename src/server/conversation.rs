@@ -309,7 +309,7 @@ impl Conversation {
             patience: NO_DEADLINE,
             wants_progress: false,
         };
-        let sent = self.link.call(call, Waiter::Own(purpose), method, |_| Some(params));
+        let sent = self.link.call(call, Waiter::Own(purpose), method, |_| Some(params.into()));
         sent.inspect_err(|fault| log::debug!("{}: {method} not sent: {fault}", self.server.name)).ok()
     }
 

@@ -24,6 +24,7 @@ use crate::sys::{clock, hold, thread};
 use nix::errno::Errno;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::signal::Signal;
+use std::array;
 use std::io;
 use std::os::fd::{AsFd, OwnedFd};
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -225,24 +226,24 @@ impl<'a> Body<'a> {
 
     fn wait(&self) -> Ready {
         let clogged = self.link.clogged();
-        let mut fds = vec![self.orders.wake().poll_fd()];
-        let mut add = |fd: PollFd<'a>| {
-            fds.push(fd);
-            fds.len() - 1
+        // On the stack: this runs once for every few lines that the server says.
+        let mut fds: [PollFd<'_>; 5] = array::from_fn(|_| self.orders.wake().poll_fd());
+        let mut count = 1;
+        let mut add = |fd| {
+            fds[count] = fd;
+            count += 1;
+            count - 1
         };
         let exit = (!self.exited).then(|| add(self.child.exit_poll()));
         let stdout = self.stdout.map(|fd| add(PollFd::new(fd.as_fd(), PollFlags::POLLIN)));
         let stderr = self.stderr.map(|fd| add(PollFd::new(fd.as_fd(), PollFlags::POLLIN)));
-        let stdin = clogged.as_ref().map(|fd| {
-            fds.push(PollFd::new(fd.as_fd(), PollFlags::POLLOUT));
-            fds.len() - 1
-        });
+        let stdin = clogged.as_ref().map(|fd| add(PollFd::new(fd.as_fd(), PollFlags::POLLOUT)));
         let patience = self
             .exit_patience
             .filter(|_| self.may_be_useless())
             .map_or(PollTimeout::NONE, |at| hold::timeout(at.since(clock::now())));
         // EINTR or out of memory: nothing is ready, and the loop asks again.
-        let _ = poll(&mut fds, patience);
+        let _ = poll(&mut fds[..count], patience);
         let is_ready = |index: Option<usize>| {
             index.and_then(|index| fds[index].revents()).is_some_and(|events| !events.is_empty())
         };

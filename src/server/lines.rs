@@ -1,5 +1,7 @@
 //! Bytes from a pipe, cut into lines, with a limit on what one line may hold.
 
+use crate::base::bytes::newline;
+
 /// What happens to a line that is longer than the limit. It is counted in either case.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Oversized {
@@ -79,10 +81,6 @@ impl Lines {
             self.buffer = buffer;
         }
     }
-}
-
-fn newline(bytes: &[u8]) -> Option<usize> {
-    bytes.iter().position(|byte| *byte == b'\n')
 }
 
 #[cfg(test)]

@@ -1,25 +1,22 @@
 //! The byte path to one life: its stdin, and the calls that wait for it.
 //!
-//! Any thread may call; no lock is held while anything waits. What the child does not read at once is queued here
-//! and flushed by the life's thread. Whoever removes a call from the pending ones owns its answer.
+//! Any thread may call; no lock is held while anything waits. What the child does not read at once is queued in the
+//! outbox and flushed by the life's thread. Whoever removes a call from the pending ones owns its answer.
 
+use super::outbox::Outbox;
 use super::slot::{Answer, Slot};
 use crate::base::fault::{Fault, FaultKind};
 use crate::base::id::{CallId, Life};
-use crate::base::limits::{CALL_TOTAL_MAX, IN_FLIGHT_BYTES_MAX, OUTBOX_BYTES_MAX, REQUEST_LINE_BYTES_MAX};
+use crate::base::limits::{CALL_TOTAL_MAX, REQUEST_LINE_BYTES_MAX};
 use crate::base::time::Time;
 use crate::mcp::calls::{Calls, NewCall, Pending};
 use crate::mcp::envelope;
 use crate::mcp::items::Kind;
 use crate::sys::wake::Wake;
-use nix::errno::Errno;
 use parking_lot::Mutex;
-use std::os::fd::{AsFd, OwnedFd};
+use std::borrow::Cow;
+use std::os::fd::OwnedFd;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
-
-/// Bytes queued toward all servers of this process.
-static QUEUED_BYTES: AtomicUsize = AtomicUsize::new(0);
 
 /// Who waits for an answer.
 #[derive(Debug)]
@@ -44,35 +41,22 @@ pub enum Purpose {
 pub struct Link {
     pub life: Life,
     calls: Mutex<Calls<Waiter>>,
-    outbox: Mutex<Outbox>,
-    /// Wakes the life's thread: something is queued for its stdin.
-    wake: Wake,
-}
-
-#[derive(Debug)]
-struct Outbox {
-    /// `None` once stdin is closed.
-    stdin: Option<Arc<OwnedFd>>,
-    queue: Vec<u8>,
-    sent: usize,
-    /// The server has closed its end: nothing that is sent arrives.
-    broken: bool,
+    outbox: Outbox,
 }
 
 impl Link {
     pub fn new(life: Life, stdin: OwnedFd, wake: Wake) -> Link {
-        let outbox = Outbox { stdin: Some(Arc::new(stdin)), queue: Vec::new(), sent: 0, broken: false };
-        Link { life, calls: Mutex::new(Calls::new()), outbox: Mutex::new(outbox), wake }
+        Link { life, calls: Mutex::new(Calls::new()), outbox: Outbox::new(stdin, wake) }
     }
 
     /// Opens a call and sends it; `params` says what the params are, given the id that stands for the progress
     /// token. On `Err` nobody will answer the waiter: the call was never open, or is closed again.
-    pub fn call(
+    pub fn call<'a>(
         &self,
         call: NewCall,
         waiter: Waiter,
         method: &str,
-        params: impl FnOnce(CallId) -> Option<String>,
+        params: impl FnOnce(CallId) -> Option<Cow<'a, str>>,
     ) -> Result<CallId, Fault> {
         let id = self.calls.lock().open(call, waiter).map_err(|(fault, _)| fault)?;
         let line = envelope::request(&id.0.to_string(), method, params(id).as_deref());
@@ -88,66 +72,27 @@ impl Link {
     /// Sends one line; the newline is added here. Never blocks.
     pub fn send(&self, mut line: Vec<u8>) -> Result<(), Fault> {
         line.push(b'\n');
-        let mut outbox = self.outbox.lock();
-        let queued = outbox.queue.len() - outbox.sent;
-        if outbox.stdin.is_none() {
-            return Err(Fault::new(FaultKind::Stopped, "the server's stdin is closed"));
-        }
-        if queued + line.len() > OUTBOX_BYTES_MAX.max(line.len()) || (queued > 0 && over_budget(line.len())) {
-            let message = format!("the server does not read its input: {queued} bytes wait already");
-            return Err(
-                Fault::new(FaultKind::Busy, message).hint("it is overloaded or stuck; try again later")
-            );
-        }
-        let sent = if queued == 0 { outbox.write(&line) } else { 0 };
-        if outbox.broken {
-            // What is under way ends with the life: by its exit, or because it is of no use any more.
-            drop(outbox);
-            self.wake.wake();
-        } else if sent < line.len() {
-            QUEUED_BYTES.fetch_add(line.len() - sent, Ordering::Relaxed);
-            outbox.queue.extend_from_slice(&line[sent..]);
-            drop(outbox);
-            self.wake.wake();
-        }
-        Ok(())
+        self.outbox.send(line)
     }
 
     /// Writes what is queued, as far as the child takes it. Called by the life's thread.
     pub fn flush(&self) {
-        let mut outbox = self.outbox.lock();
-        let queue = std::mem::take(&mut outbox.queue);
-        let from = outbox.sent;
-        let written = outbox.write(&queue[from..]);
-        outbox.queue = queue;
-        if outbox.broken {
-            return outbox.empty();
-        }
-        QUEUED_BYTES.fetch_sub(written, Ordering::Relaxed);
-        outbox.sent += written;
-        if outbox.sent == outbox.queue.len() {
-            outbox.queue = Vec::new();
-            outbox.sent = 0;
-        } else if outbox.sent > outbox.queue.len() / 2 {
-            let sent = std::mem::take(&mut outbox.sent);
-            outbox.queue.drain(..sent);
-        }
+        self.outbox.flush();
     }
 
     /// Stdin, if something waits for room in it. Only the life's thread closes stdin, so what it polls stays open.
     pub fn clogged(&self) -> Option<Arc<OwnedFd>> {
-        let outbox = self.outbox.lock();
-        outbox.stdin.clone().filter(|_| outbox.sent < outbox.queue.len())
+        self.outbox.clogged()
     }
 
     /// The server has closed its stdin, or has ended.
     pub fn is_broken(&self) -> bool {
-        self.outbox.lock().broken
+        self.outbox.is_broken()
     }
 
     /// The server reads EOF; what was still queued is lost with it.
     pub fn close_stdin(&self) {
-        self.outbox.lock().close();
+        self.outbox.close();
     }
 
     /// Removes the call: whoever gets `Some` owns its answer.
@@ -224,7 +169,7 @@ impl Link {
             wants_progress: false,
         };
         // A server that takes no more input is about to be replaced, and the next life is told anew.
-        let _ = self.call(call, Waiter::Own(Purpose::Told), method, |_| Some(params));
+        let _ = self.call(call, Waiter::Own(Purpose::Told), method, |_| Some(params.into()));
     }
 
     /// The life is over: every caller is answered at once, and later calls are refused with the same fault.
@@ -254,47 +199,5 @@ fn slot(pending: &Pending<Waiter>) -> Option<Slot> {
     match &pending.waiter {
         Waiter::Caller { slot, .. } => Some(slot.clone()),
         Waiter::Own(_) => None,
-    }
-}
-
-fn over_budget(more: usize) -> bool {
-    QUEUED_BYTES.load(Ordering::Relaxed).saturating_add(more) > IN_FLIGHT_BYTES_MAX
-}
-
-impl Outbox {
-    /// As much as the pipe takes now; nothing once it is closed or broken.
-    fn write(&mut self, bytes: &[u8]) -> usize {
-        let Some(stdin) = self.stdin.as_ref().filter(|_| !self.broken) else { return 0 };
-        let mut sent = 0;
-        while sent < bytes.len() {
-            match nix::unistd::write(stdin.as_fd(), &bytes[sent..]) {
-                Ok(count) => sent += count,
-                Err(Errno::EINTR) => (),
-                Err(Errno::EAGAIN) => break,
-                // EPIPE; no other error means anything else for a pipe.
-                Err(_) => {
-                    self.broken = true;
-                    break;
-                }
-            }
-        }
-        sent
-    }
-
-    fn close(&mut self) {
-        self.stdin = None;
-        self.empty();
-    }
-
-    fn empty(&mut self) {
-        QUEUED_BYTES.fetch_sub(self.queue.len() - self.sent, Ordering::Relaxed);
-        self.queue = Vec::new();
-        self.sent = 0;
-    }
-}
-
-impl Drop for Outbox {
-    fn drop(&mut self) {
-        self.close();
     }
 }

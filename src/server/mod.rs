@@ -12,6 +12,7 @@ pub mod lines;
 pub mod link;
 pub mod machine;
 pub mod orders;
+pub mod outbox;
 pub mod registry;
 pub mod slot;
 pub mod status;

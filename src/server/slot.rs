@@ -39,8 +39,36 @@ pub struct Slot(Arc<Inner>);
 
 #[derive(Debug, Default)]
 struct Inner {
-    words: Mutex<VecDeque<Word>>,
+    words: Mutex<Words>,
     heard: Condvar,
+}
+
+/// Most calls hear one word, the answer: it needs no allocation.
+#[derive(Debug, Default)]
+struct Words {
+    first: Option<Word>,
+    /// Not empty only while there is a first.
+    more: VecDeque<Word>,
+}
+
+impl Words {
+    fn push(&mut self, word: Word) {
+        if self.first.is_none() {
+            self.first = Some(word);
+        } else {
+            self.more.push_back(word);
+        }
+    }
+
+    fn pop(&mut self) -> Option<Word> {
+        let word = self.first.take();
+        self.first = self.more.pop_front();
+        word
+    }
+
+    fn len(&self) -> usize {
+        usize::from(self.first.is_some()) + self.more.len()
+    }
 }
 
 impl Slot {
@@ -65,16 +93,16 @@ impl Slot {
     /// The next word; `None` when the deadline passes first.
     pub fn wait(&self, deadline: Time) -> Option<Word> {
         let mut words = self.0.words.lock();
-        while words.is_empty() {
+        while words.first.is_none() {
             if self.0.heard.wait_until(&mut words, clock::instant(deadline)).timed_out() {
                 break;
             }
         }
-        words.pop_front()
+        words.pop()
     }
 
     fn push(&self, word: Word) {
-        self.0.words.lock().push_back(word);
+        self.0.words.lock().push(word);
         self.0.heard.notify_one();
     }
 }

@@ -32,7 +32,7 @@ pub struct Status {
     pub next_retry_at: Option<String>,
     /// Why it is not running, where that is not `last_error`: what a person can do about it.
     pub reason: Option<Fault>,
-    /// Calls that wait for it now.
+    /// Calls that wait for it now, for its answer or for its start.
     pub calls: usize,
 }
 

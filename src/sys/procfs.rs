@@ -110,14 +110,14 @@ fn parse_stat(line: &[u8]) -> Option<Process> {
     // The name is in parentheses and may itself hold spaces and parentheses: cut at the last one.
     let (pid, rest) = line.split_once(" (")?;
     let (comm, rest) = rest.rsplit_once(") ")?;
-    let fields: Vec<&str> = rest.split(' ').collect();
+    let mut fields = rest.split(' ');
     Some(Process {
         pid: pid.parse().ok()?,
-        ppid: fields.get(1)?.parse().ok()?,
-        pgid: fields.get(2)?.parse().ok()?,
-        sid: fields.get(3)?.parse().ok()?,
-        start: fields.get(19)?.parse().ok()?,
-        state: fields.first()?.chars().next()?,
+        state: fields.next()?.chars().next()?,
+        ppid: fields.next()?.parse().ok()?,
+        pgid: fields.next()?.parse().ok()?,
+        sid: fields.next()?.parse().ok()?,
+        start: fields.nth(15)?.parse().ok()?,
         comm: comm.to_owned(),
     })
 }

@@ -1,8 +1,5 @@
 //! Threads: named, with a small stack, and never silently dead.
 
-#![expect(unsafe_code, reason = "the priority of one thread has no wrapper")]
-
-use nix::libc;
 use std::any::Any;
 use std::io;
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -41,13 +38,6 @@ where
             std::process::abort();
         }
     })
-}
-
-/// Lets the calling thread run only when nobody else wants its core. For work that nobody waits for.
-pub fn be_polite() {
-    // SAFETY: integers only. On Linux `PRIO_PROCESS` with 0 means the calling thread alone. A failure would only
-    // mean that the thread is less polite.
-    unsafe { libc::setpriority(libc::PRIO_PROCESS, 0, 19) };
 }
 
 /// What a panic said.

@@ -39,8 +39,11 @@ fn reference() -> (PathBuf, [PathBuf; 3]) {
 /// mcpvisor with the reference server behind it, as `ref`.
 fn behind_mcpvisor() -> Daemon {
     let (program, args) = reference();
-    let daemon =
-        Daemon::start(&json!({ "mcpServers": { "ref": { "command": program, "args": args } } }), &[]);
+    let daemon = Daemon::start(
+        &json!({ "mcpServers": { "ref": { "command": program, "args": args,
+            "client_features": ["sampling", "elicitation", "roots"] } } }),
+        &[],
+    );
     daemon.wait_ready(&["ref"]);
     daemon
 }
@@ -50,6 +53,7 @@ fn check_same_as_direct(daemon: &Daemon, revision: &str) {
     // The suite looks for DNS rebinding at this name.
     let url = daemon.server_url("ref").replace("127.0.0.1", "localhost");
     let ran = run(Command::new(root().join(PYTHON)).arg(root().join("tests/conformance/run")).args([
+        "--behind",
         "--compare",
         &url,
         "--revision",

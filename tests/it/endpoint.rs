@@ -152,7 +152,7 @@ fn bodies_of_a_post() {
     check(r#"{"jsonrpc":"2.0","id":3,"method":"ping","params":1}"#, 400, -32600, json!(3));
     let batch = check(&format!(" [{PING},{PING}]"), 400, -32600, Value::Null);
     assert!(batch.contains("batches are not part of this protocol version"), "{batch}");
-    check(r#"{"jsonrpc":"2.0","id":3,"method":"resources/list"}"#, 200, -32601, json!(3));
+    check(r#"{"jsonrpc":"2.0","id":3,"method":"no/such"}"#, 200, -32601, json!(3));
     check(r#"{"jsonrpc":"2.0","id":3,"method":"tools/call","params":{}}"#, 200, -32602, json!(3));
     check(r#"{"jsonrpc":"2.0","id":3,"method":"tools/list","params":{"cursor":"?"}}"#, 200, -32602, json!(3));
     for nothing in [
@@ -487,11 +487,10 @@ fn a_call_is_cancelled_while_its_server_starts() {
     let left = orphan.begin_call(json!("c"), "slow__echo", json!({"text": "x"}), None);
     let doomed = std::thread::spawn(|| doomed.answer());
     let left = std::thread::spawn(|| left.answer());
-    // Again and again, because the call may be behind on its own connection.
-    until("the cancelled call to be answered", || {
-        client.cancel(&json!("c"));
-        doomed.is_finished().then_some(())
-    });
+    let calls = || crate::support::daemon::server(&daemon.status(), "slow")["calls"].as_u64();
+    until("both calls to wait", || (calls() == Some(2)).then_some(()));
+    client.cancel(&json!("c"));
+    until("the cancelled call to be answered", || doomed.is_finished().then_some(()));
     assert_eq!(doomed.join().unwrap().unwrap_err().kind(), "cancelled");
     assert_eq!(crate::support::daemon::server(&daemon.status(), "slow")["state"], "connecting");
     assert!(!left.is_finished(), "the same id in another session is another call");

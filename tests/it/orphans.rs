@@ -387,7 +387,8 @@ fn a_life_is_cleared_with_all_that_left_its_group() {
     let other = Sleeper::start("exec sleep 600", &next.env());
     let all = pids_in(&pids, 5);
     let identity = (leader.hold.pid, leader.hold.start);
-    let life = LifeEnd { leader: identity, mark: &mine, pipes: &[inode(&leader.child)], known: &|_| true };
+    let known = |pid| pid == leader.hold.pid || pid == other.hold.pid;
+    let life = LifeEnd { leader: identity, mark: &mine, pipes: &[inode(&leader.child)], known: &known };
     let cleared = clear_life(&life);
     assert_eq!(cleared.left, []);
     assert!(all.iter().all(Hold::is_gone));
