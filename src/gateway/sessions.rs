@@ -6,7 +6,9 @@
 use super::hub::{Hub, StreamId};
 use super::replay::{self, Replay};
 use crate::base::id::ServerName;
-use crate::base::limits::{SESSION_IDLE, SESSIONS_MAX, SUBSCRIPTIONS_MAX};
+use crate::base::limits::{
+    REPLAY_BYTES_MAX, SESSION_IDLE, SESSIONS_MAX, STREAM_QUEUE_BYTES_MAX, SUBSCRIPTIONS_MAX,
+};
 use crate::base::time::Time;
 use crate::mcp::features::{Feature, Level};
 use parking_lot::Mutex;
@@ -80,6 +82,21 @@ const POSTS_MAX: usize = 16;
 
 /// Event streams of one session; the oldest is closed when one more is opened.
 const STREAMS_PER_SESSION_MAX: usize = 4;
+
+/// The largest event for a stream of the hub; it fits beside all that is kept to be said again.
+const EVENT_BYTES_MAX: usize = STREAM_QUEUE_BYTES_MAX / 2;
+
+const _: () = assert!(EVENT_BYTES_MAX + REPLAY_BYTES_MAX < STREAM_QUEUE_BYTES_MAX);
+
+/// What is too large for the stream ends it: it is the last of a POST stream, which is read otherwise once it is over
+/// (see [`Session::rest_of_post`]). A stream that has just closed loses nothing: the event is kept.
+fn hear_or_come_again(hub: &Hub, stream: StreamId, event: &Arc<[u8]>) {
+    if event.len() > EVENT_BYTES_MAX {
+        hub.close(stream);
+    } else {
+        let _ = hub.send(stream, event.clone());
+    }
+}
 
 #[derive(Debug, Default)]
 pub struct Sessions(Mutex<Table>);
@@ -177,6 +194,10 @@ impl Session {
 
     /// One message on exactly one stream: the newest that is open. Kept for a client that comes back for it.
     pub fn say(&self, hub: &Hub, message: &[u8]) {
+        if message.len() > EVENT_BYTES_MAX {
+            // Kept, it would end every stream on which the client comes back for it.
+            return log::warn!("news of {} bytes is too large for an event stream", message.len());
+        }
         let mut state = self.state.lock();
         let event = state.replay.add(message);
         if let Some(stream) = state.streams.last() {
@@ -224,8 +245,7 @@ impl Session {
         };
         let event = post.replay.add(message);
         if let Some(stream) = post.resumed {
-            // A stream that has just closed loses nothing: the event is kept.
-            let _ = hub.send(stream, event.clone());
+            hear_or_come_again(hub, stream, &event);
         }
         event
     }
@@ -253,7 +273,7 @@ impl Session {
             return false;
         };
         for event in post.replay.after(last_seen) {
-            let _ = hub.send(stream, event);
+            hear_or_come_again(hub, stream, &event);
         }
         if post.done {
             hub.close(stream);
