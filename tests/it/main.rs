@@ -12,6 +12,7 @@ mod interop;
 mod kill;
 mod orphans;
 mod promises;
+mod questions;
 mod resilience;
 mod routing;
 mod sim;

@@ -14,6 +14,7 @@ JSON text that goes on the wire as it is:
 A `tools/call` (and every other request whose params have `arguments`) is a script, in `arguments`:
 
     say    [line...]   written at once; `$ID` is the request's id, `$TOKEN` its progress token
+    flood  [n, line]   the line so many times, before what `say` says; `$FILL` is 64 KiB of text
     change [kind, raw] the list is this from now on
     hold   name        the answer waits until the name is released
     until  text        the answer waits for a line with this text, and the text of that line is the result
@@ -63,6 +64,11 @@ def text(value):
 
 def script(id, token, steps, line):
     fill = lambda lines: [raw.replace("$ID", id).replace("$TOKEN", token) for raw in lines]
+    if "flood" in steps:
+        count, raw = steps["flood"]
+        flood = fill([raw.replace("$FILL", "f" * 65536)])[0]
+        for _ in range(count):
+            write(flood)
     write(*fill(steps.get("say", [])))
     if "change" in steps:
         kind, raw = steps["change"]

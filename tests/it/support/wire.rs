@@ -3,7 +3,7 @@
 
 use super::http::{self, Body, Full};
 use serde_json::Value;
-use std::io::{self, BufRead, BufReader, Read, Write};
+use std::io::{BufRead, BufReader, Read, Write};
 use std::net::TcpStream;
 
 /// One session.
@@ -148,28 +148,23 @@ impl Flow {
 
     /// The next message, raw; `None` at the end.
     pub fn next(&mut self) -> Option<String> {
-        self.try_next().expect("a readable stream")
-    }
-
-    /// [`Flow::next`], for a stream that may be cut.
-    pub fn try_next(&mut self) -> io::Result<Option<String>> {
         let (body, is_stream, last_event) = self.answering();
         if !*is_stream {
             let mut text = String::new();
-            body.read_to_string(&mut text)?;
-            return Ok(Some(text).filter(|text| !text.is_empty()));
+            body.read_to_string(&mut text).expect("a readable answer");
+            return Some(text).filter(|text| !text.is_empty());
         }
         let mut data = String::new();
         loop {
             let mut line = String::new();
-            if body.read_line(&mut line)? == 0 {
-                return Ok(None);
+            if body.read_line(&mut line).expect("a readable stream") == 0 {
+                return None;
             }
             let line = line.trim_end_matches('\n');
             match line.split_once(':') {
                 Some(("data", text)) => data.push_str(text.strip_prefix(' ').unwrap_or(text)),
                 Some(("id", id)) => *last_event = Some(id.trim().to_owned()),
-                _ if line.is_empty() && !data.is_empty() => return Ok(Some(data)),
+                _ if line.is_empty() && !data.is_empty() => return Some(data),
                 _ => (),
             }
         }
