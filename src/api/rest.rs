@@ -7,9 +7,10 @@ use crate::gateway::http::{Exchange, Request};
 use crate::gateway::open_call::Heard;
 use crate::gateway::reply::fault_error;
 use crate::gateway::router::{self, Request as CallRequest, Router};
-use crate::gateway::sessions::Mount;
+use crate::gateway::sessions::{Mount, NOBODY};
 use crate::mcp::envelope;
 use crate::mcp::items::Kind;
+use crate::mcp::line::one_line;
 use crate::mcp::params::address;
 use crate::server::handle::{Report, Server};
 use crate::server::machine::Event;
@@ -166,15 +167,16 @@ impl Api {
 
     /// Body: `{"name":"server__tool","arguments":{…}}`; the answer is the MCP result as it came.
     fn call(&self, request: &Request, exchange: &mut Exchange) {
-        let text = std::str::from_utf8(&request.body).ok();
+        let body = one_line(&request.body);
+        let text = std::str::from_utf8(&body).ok();
         let Some(params) = text.filter(|text| address("tools/call", text).is_some()) else {
             let fault = Fault::new(FaultKind::BadConfig, "the body is not a JSON object with a \"name\"");
             return fail(exchange, 400, &fault.hint("{\"name\":\"server__tool\",\"arguments\":{}}"));
         };
         let Ok(patience) = span_parameter(request, "timeout", exchange) else { return };
         let deadline = patience.map(|patience| clock::now() + patience);
-        let call =
-            CallRequest { mount: &Mount::All, session: 0, id: "0", method: "tools/call", params, patience };
+        let (mount, method) = (&Mount::All, "tools/call");
+        let call = CallRequest { mount, session: NOBODY, id: "0", method, params, patience };
         let mut open = match self.router.open(&call) {
             Ok(open) => open,
             Err(fault) => return fail(exchange, status_of(&fault), &fault),

@@ -9,6 +9,7 @@ use crate::base::fault::{Fault, FaultKind};
 use crate::base::limits::BATCH_MESSAGES_MAX;
 use crate::mcp::envelope::{self, Invalid, Message, Outcome};
 use crate::mcp::features;
+use crate::mcp::line::one_line;
 use crate::mcp::{handshake, scan};
 use crate::sys::clock;
 use std::sync::Arc;
@@ -60,10 +61,11 @@ impl Front {
             let message = "Accept must name application/json or text/event-stream";
             return refuse(exchange, 406, &Fault::new(FaultKind::Unknown, message));
         }
-        let message = match envelope::parse(&request.body) {
+        let body = one_line(&request.body);
+        let message = match envelope::parse(&body) {
             Ok(message) => message,
-            Err(Invalid::Request { .. }) if is_batch(&request.body) => {
-                return self.batch(mount, request, accept, exchange);
+            Err(Invalid::Request { .. }) if is_batch(&body) => {
+                return self.batch(mount, request, &body, accept, exchange);
             }
             Err(invalid) => return not_a_message(exchange, &invalid),
         };
@@ -95,9 +97,9 @@ impl Front {
     }
 
     /// Several messages in one body: all are begun before the first is waited for.
-    fn batch(&self, mount: &Mount, request: &Request, accept: Accept, exchange: &mut Exchange) {
+    fn batch(&self, mount: &Mount, request: &Request, body: &[u8], accept: Accept, exchange: &mut Exchange) {
         let Some(session) = self.session(mount, request, exchange) else { return };
-        let text = std::str::from_utf8(&request.body).unwrap_or_default();
+        let text = std::str::from_utf8(body).unwrap_or_default();
         let mut spans = Vec::new();
         // It was found to be JSON when it was read.
         let _ = scan::array(text, |span| spans.push(span));
@@ -123,7 +125,7 @@ impl Front {
     }
 
     /// One message of a batch; `None` if it is not answered.
-    fn begin_one<'a>(&self, session: &Session, text: &'a str) -> Option<Waiting<'a>> {
+    fn begin_one<'a>(&self, session: &Arc<Session>, text: &'a str) -> Option<Waiting<'a>> {
         match envelope::parse(text.as_bytes()) {
             Ok(Message::Request { id, method, .. }) if method == "initialize" => {
                 let message = "`initialize` must not be in a batch";
@@ -194,6 +196,12 @@ impl Front {
             return refuse(exchange, 406, &fault);
         }
         let Some(session) = self.session(mount, request, exchange) else { return };
+        let last_seen = request.headers.get("last-event-id");
+        if let Some(seen) = last_seen
+            && let Some(events) = session.rest_of_post(seen)
+        {
+            return say_again(exchange, &session, seen, &events);
+        }
         let (sender, receiver) = crossbeam_channel::bounded(1);
         let closing = session.clone();
         let on_close = Box::new(move || {
@@ -207,7 +215,6 @@ impl Front {
             return refuse(exchange, 503, &fault);
         };
         let hub = &self.methods.hub;
-        let last_seen = request.headers.get("last-event-id");
         if !last_seen.is_some_and(|seen| session.resume_post(hub, stream, seen)) {
             session.add_stream(hub, stream, last_seen);
         }
@@ -219,6 +226,16 @@ impl Front {
         let Some(session) = self.session(mount, request, exchange) else { return };
         self.methods.close(&session);
         exchange.respond(204, &[], b"");
+    }
+}
+
+/// The rest of a stream that is over: written from here, because an answer may be larger than what the hub queues.
+fn say_again(exchange: &mut Exchange, session: &Session, seen: &str, events: &[Arc<[u8]>]) {
+    let Ok(mut writer) = exchange.start_events(&[]) else { return };
+    let written = events.iter().try_for_each(|event| writer.write(event));
+    // Lost again, it is kept.
+    if written.and_then(|()| writer.finish()).is_ok() {
+        session.post_was_read(seen);
     }
 }
 

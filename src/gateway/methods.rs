@@ -10,10 +10,11 @@ use super::reply::fault_error;
 use super::router::{self, Request, Router};
 use super::sessions::{Mount, Session, Sessions};
 use crate::base::fault::{Fault, FaultKind};
+use crate::base::id::ServerName;
 use crate::base::text::shorten;
 use crate::mcp::envelope::{self, INVALID_PARAMS, METHOD_NOT_FOUND};
-use crate::mcp::features::Level;
-use crate::mcp::items::Kind;
+use crate::mcp::features::{Feature, Level};
+use crate::mcp::items::{Kind, splice};
 use crate::mcp::{handshake, params, scan};
 use crate::server::handle::Server;
 use crate::sys::clock;
@@ -38,6 +39,17 @@ pub struct Methods {
     pub announced: Announced,
     /// How long a list waits for servers in their first start.
     pub list_wait: Duration,
+}
+
+/// A subscription that the server refuses is none.
+fn undo_when_refused(begun: &mut Begun, session: &Arc<Session>, (server, uri): (ServerName, String)) {
+    let session = session.clone();
+    let undo = move || session.unsubscribe(&server, &uri);
+    match begun {
+        Begun::Done(Ok(_)) => (),
+        Begun::Done(Err(_)) => undo(),
+        Begun::Sent(call) => call.on_refusal(Box::new(undo)),
+    }
 }
 
 /// `instructions` of all servers together; what is more is left out.
@@ -97,15 +109,24 @@ impl Methods {
     }
 
     /// One request of a session.
-    pub fn begin(&self, session: &Session, id: &str, method: &str, params: &str) -> Begun {
+    pub fn begin(&self, session: &Arc<Session>, id: &str, method: &str, params: &str) -> Begun {
         let done = match (method, &session.mount) {
             ("ping", _) => Ok("{}".to_owned()),
+            ("logging/setLevel", Mount::One(name)) if !self.logs(name) => {
+                return self.send(session, id, method, params);
+            }
             ("logging/setLevel", mount) => self.set_level(session, mount, params),
             ("resources/subscribe" | "resources/unsubscribe", mount) => {
                 match self.subscription(session, mount, method, params) {
                     Ok(None) => Ok("{}".to_owned()),
                     // The first to subscribe, or the last to leave: the server hears of it.
-                    Ok(Some(())) => return self.send(session, id, method, params),
+                    Ok(Some(what)) => {
+                        let mut begun = self.send(session, id, method, params);
+                        if method == "resources/subscribe" {
+                            undo_when_refused(&mut begun, session, what);
+                        }
+                        return begun;
+                    }
                     Err(error) => Err(error),
                 }
             }
@@ -175,14 +196,20 @@ impl Methods {
         Ok("{}".to_owned())
     }
 
-    /// `Some` if the server must hear of it.
+    /// Whether this server has logs; `true` until it has said so.
+    fn logs(&self, name: &ServerName) -> bool {
+        let greeting = self.router.servers.find(name.as_str()).and_then(|server| server.known().greeting);
+        greeting.is_none_or(|greeting| greeting.has("logging"))
+    }
+
+    /// Whose and which it is, if the server must hear of it.
     fn subscription(
         &self,
         session: &Session,
         mount: &Mount,
         method: &str,
         params: &str,
-    ) -> Result<Option<()>, String> {
+    ) -> Result<Option<(ServerName, String)>, String> {
         let wrong = |fault: &Fault| fault_error(method, fault);
         let Some(address) = params::address(method, params) else {
             return Err(envelope::error_object(INVALID_PARAMS, "`uri` is missing", None::<&()>));
@@ -193,17 +220,24 @@ impl Methods {
             Mount::All => self.router.addressed(address).map(|(server, _)| server),
         };
         let server = server.map_err(|fault| wrong(&fault))?;
-        let others = self.sessions.that_see(&server.name);
-        let shared = others
-            .iter()
-            .any(|other| other.number != session.number && other.is_subscribed(&server.name, &uri));
-        if method == "resources/unsubscribe" {
+        let is_shared = || {
+            let others = self.sessions.that_see(&server.name);
+            let mut others = others.iter().filter(|other| other.number != session.number);
+            others.any(|other| other.is_subscribed(&server.name, &uri))
+        };
+        // Of two at the same moment at least one sees itself alone: the server may hear it twice, never not at all.
+        let shared = if method == "resources/unsubscribe" {
             session.unsubscribe(&server.name, &uri);
-        } else if !session.subscribe(&server.name, &uri) {
-            let fault = Fault::new(FaultKind::Busy, "this session has as many subscriptions as it may have");
-            return Err(wrong(&fault));
-        }
-        Ok((!shared).then_some(()))
+            is_shared()
+        } else {
+            let shared = is_shared();
+            if !session.subscribe(&server.name, &uri) {
+                let message = "this session has as many subscriptions as it may have";
+                return Err(wrong(&Fault::new(FaultKind::Busy, message)));
+            }
+            shared
+        };
+        Ok((!shared).then(|| (server.name.clone(), uri)))
     }
 
     fn server(&self, name: &str) -> Result<Arc<Server>, Fault> {
@@ -220,18 +254,36 @@ impl Methods {
                     self.router.cancel(session.number, id, part("reason"));
                 }
             }
+            "notifications/progress" => self.progress(session, params.unwrap_or("{}")),
             // Servers were greeted by us, once per life.
             "notifications/initialized" => (),
             _ => {
-                if let Mount::One(name) = &session.mount
-                    && let Some(link) =
-                        self.router.servers.find(name.as_str()).and_then(|server| server.link())
-                {
+                // The news of one client is for the server it looks at; roots are for all that may ask for them.
+                let concerned = |server: &Server| match &session.mount {
+                    Mount::One(name) => server.name == *name,
+                    Mount::All => {
+                        method == "notifications/roots/list_changed"
+                            && server.features.contains(&Feature::Roots)
+                    }
+                };
+                for server in self.router.servers.all().iter().filter(|server| concerned(server)) {
+                    let Some(link) = server.link() else { continue };
                     // A server that takes no more input has no use for news.
                     let _ = link.send(envelope::notification(method, params));
                 }
             }
         }
+    }
+
+    /// A client's progress with what a server asked of it.
+    fn progress(&self, session: &Session, params: &str) {
+        let Some(span) = scan::find(params, "progressToken") else { return };
+        let Some((link, theirs)) = self.router.asks.progress(session.number, &params[span.clone()]) else {
+            return;
+        };
+        let params = splice(params, &[(span, &theirs)]);
+        // A server that takes no more input has no use for news.
+        let _ = link.send(envelope::notification("notifications/progress", Some(&params)));
     }
 
     /// The session is over: its calls, what it was asked, its streams and its subscriptions.

@@ -24,8 +24,8 @@ pub struct OpenCall {
     latest: Time,
     server: Arc<Server>,
     asks: Arc<Asks>,
-    /// A request of the server went to the client of this call.
-    was_asked: bool,
+    /// What is undone when the server refuses.
+    on_refusal: Option<Box<dyn FnOnce() + Send>>,
     done: bool,
 }
 
@@ -50,7 +50,17 @@ impl OpenCall {
         server: Arc<Server>,
         asks: Arc<Asks>,
     ) -> OpenCall {
-        OpenCall { link, id, slot, deadline, latest, server, asks, was_asked: false, done: false }
+        OpenCall { link, id, slot, deadline, latest, server, asks, on_refusal: None, done: false }
+    }
+
+    /// Runs if the answer is an error.
+    pub fn on_refusal(&mut self, undo: Box<dyn FnOnce() + Send>) {
+        self.on_refusal = Some(undo);
+    }
+
+    /// The client takes nothing but the answer: whatever its server asks is refused.
+    pub fn refuse_questions(&self) {
+        self.asks.end_of(self.link.life, self.id, "the client takes nothing but the answer");
     }
 
     /// Where this caller hears; for whoever watches its connection meanwhile.
@@ -66,12 +76,16 @@ impl OpenCall {
             match self.slot.wait(until) {
                 Some(Word::Answer(answer)) => {
                     self.done = true;
+                    if let Some(undo) =
+                        self.on_refusal.take().filter(|_| !matches!(answer, Answer::Result(_)))
+                    {
+                        undo();
+                    }
                     return Heard::Answer(answer);
                 }
                 Some(Word::Message { body, extends }) => {
                     if extends {
                         self.deadline = self.latest.min(clock::now() + self.server.call_patience);
-                        self.was_asked = true;
                     }
                     return Heard::Message(body);
                 }
@@ -115,8 +129,6 @@ impl Drop for OpenCall {
         if !self.done {
             self.link.abandon(self.id);
         }
-        if self.was_asked {
-            self.asks.end_of(self.link.life, self.id);
-        }
+        self.asks.end_of(self.link.life, self.id, "the call that this belongs to is over");
     }
 }

@@ -5,10 +5,11 @@
 
 use super::asks::Asks;
 use super::hub::Hub;
-use super::sessions::{Session, Sessions};
+use super::sessions::{Mount, NOBODY, Session, Sessions};
 use crate::base::text::shorten;
 use crate::mcp::envelope::{self, Outcome};
 use crate::mcp::features::{Feature, Level};
+use crate::mcp::items::splice;
 use crate::mcp::{params, scan};
 use crate::server::handle::{Said, Server};
 use crate::server::link::Link;
@@ -41,7 +42,8 @@ impl Outbound {
         let method_shown = shorten(method, 80);
         let feature =
             Feature::of_method(method).ok_or(format!("`{method_shown}` is not offered to servers"))?;
-        let Some((session, call, slot)) = link.sole_caller() else {
+        let Some((session, call, slot)) = link.sole_caller().filter(|(session, _, _)| *session != NOBODY)
+        else {
             return Err(format!(
                 "`{method_shown}`: no single client has calls in flight here, so nobody can be asked"
             ));
@@ -50,8 +52,17 @@ impl Outbound {
         if client.is_none() {
             return Err(format!("`{method_shown}`: the client does not offer {}", feature.name()));
         }
-        let ours = self.asks.open(session, link, call, id).ok_or("too many requests wait for clients")?;
-        slot.message(envelope::request(&ours.to_string(), method, params), true);
+        let token = params.and_then(|params| Some((params, params::progress_token(params)?)));
+        let theirs = (id, token.as_ref().map(|(params, span)| &params[span.clone()]));
+        let ours = self.asks.open(session, link, call, theirs).ok_or("too many requests wait for clients")?;
+        let id = ours.to_string();
+        let edited = token.map(|(params, span)| splice(params, &[(span, &id)]));
+        if !slot.message(envelope::request(&id, method, edited.as_deref().or(params)), true) {
+            self.asks.refuse(ours, "the client does not read what it is told");
+        } else if link.slot_of(call).is_none() {
+            // It ended meanwhile, and may have looked for open asks before this one was there.
+            self.asks.end_of(link.life, call, "the call that this belongs to is over");
+        }
         Ok(())
     }
 
@@ -67,7 +78,7 @@ impl Outbound {
             }
             "notifications/cancelled" => self.take_back(link, params),
             // Whatever else a server has to say is for those who look at this server alone.
-            _ => self.tell(server, |session| session.mount != super::sessions::Mount::All, &message()),
+            _ => self.tell(server, |session| session.mount != Mount::All, &message()),
         }
     }
 
@@ -76,8 +87,10 @@ impl Outbound {
         let level =
             params::text(params, "level").and_then(|name| Level::of_name(&name)).unwrap_or(Level::Emergency);
         let wants = |session: &Arc<Session>| session.level().is_none_or(|wanted| level >= wanted);
-        if let Some((session, _, slot)) = link.sole_caller() {
-            if self.sessions.of_number(session).is_some_and(|session| wants(&session)) {
+        if let Some((session, _, slot)) = link.sole_caller()
+            && let Some(session) = self.sessions.of_number(session)
+        {
+            if wants(&session) {
                 slot.message(message.to_vec(), false);
             }
             return;
@@ -94,7 +107,7 @@ impl Outbound {
     fn take_back(&self, link: &Arc<Link>, params: &str) {
         let Some(span) = scan::find(params, "requestId") else { return };
         let Some((ours, call)) = self.asks.take_back(link.life, &params[span.clone()]) else { return };
-        let theirs = crate::mcp::items::splice(params, &[(span, &ours.to_string())]);
+        let theirs = splice(params, &[(span, &ours.to_string())]);
         if let Some(slot) = link.slot_of(call) {
             slot.message(envelope::notification("notifications/cancelled", Some(&theirs)), false);
         }

@@ -1,8 +1,12 @@
 //! The last events of one stream: numbered, bounded, and given again to a client that says where it stopped.
 
 use crate::base::limits::{REPLAY_BYTES_MAX, REPLAY_EVENTS_MAX};
+use crate::mcp::line::one_line;
 use std::collections::VecDeque;
 use std::sync::Arc;
+
+/// The id before the first event of a session's own stream.
+pub const START: &str = "0";
 
 /// Ids are `<name><number>`, unique within a session by the stream's name.
 #[derive(Debug, Default)]
@@ -32,6 +36,11 @@ impl Replay {
         event
     }
 
+    /// Whether it holds an event that is larger than all of them should be.
+    pub fn is_large(&self) -> bool {
+        self.bytes > REPLAY_BYTES_MAX
+    }
+
     /// Whether `id` is one of this stream.
     pub fn knows(&self, id: &str) -> bool {
         self.number(id).is_some_and(|number| number <= self.count)
@@ -58,12 +67,7 @@ pub fn event(id: Option<&str>, message: &[u8]) -> Vec<u8> {
         out.push(b'\n');
     }
     out.extend_from_slice(b"data: ");
-    if message.contains(&b'\n') || message.contains(&b'\r') {
-        // A line break between JSON tokens is white space; in an event it would end the line.
-        out.extend(message.iter().map(|byte| if matches!(byte, b'\n' | b'\r') { b' ' } else { *byte }));
-    } else {
-        out.extend_from_slice(message);
-    }
+    out.extend_from_slice(&one_line(message));
     out.extend_from_slice(b"\n\n");
     out
 }

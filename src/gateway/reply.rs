@@ -91,7 +91,11 @@ pub fn finish(exchange: &mut Exchange, mut call: OpenCall, way: Way<'_>) {
                 drop(watch);
                 return stream(exchange, call, way, Some(message));
             }
-            Heard::Message(_) | Heard::Quiet => call.wait(None),
+            Heard::Message(_) => {
+                call.refuse_questions();
+                call.wait(None)
+            }
+            Heard::Quiet => call.wait(None),
         };
     }
 }
@@ -136,9 +140,9 @@ fn stream(exchange: &mut Exchange, mut call: OpenCall, way: Way<'_>, first: Opti
         }
         heard = call.wait(None);
     }
-    session.end_post(hub, number);
+    session.end_post(hub, number, !lost);
     if !lost {
-        // Lost now, it is kept to go on with.
+        // All was written: without the end of the stream its client has the answer, too.
         let _ = events.finish();
     }
 }
@@ -151,8 +155,10 @@ fn priming(id: &str) -> String {
 /// Waits for a call whose client takes nothing but the answer.
 pub fn only_answer(mut call: OpenCall) -> Answer {
     loop {
-        if let Heard::Answer(outcome) = call.wait(None) {
-            return outcome;
+        match call.wait(None) {
+            Heard::Answer(outcome) => return outcome,
+            Heard::Message(_) => call.refuse_questions(),
+            Heard::PeerClosed | Heard::Quiet => (),
         }
     }
 }

@@ -38,7 +38,7 @@ pub struct Router {
 /// One request as a client sent it.
 pub struct Request<'a> {
     pub mount: &'a Mount,
-    /// The session's number; 0 for the REST API.
+    /// The session's number; [`NOBODY`](super::sessions::NOBODY) for the REST API.
     pub session: u64,
     /// The request's id, raw.
     pub id: &'a str,

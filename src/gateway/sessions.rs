@@ -4,9 +4,11 @@
 //! that a client that lost its stream can go on where it was.
 
 use super::hub::{Hub, StreamId};
-use super::replay::Replay;
+use super::replay::{self, Replay};
 use crate::base::id::ServerName;
-use crate::base::limits::{SESSION_IDLE, SESSIONS_MAX, SUBSCRIPTIONS_MAX};
+use crate::base::limits::{
+    REPLAY_BYTES_MAX, SESSION_IDLE, SESSIONS_MAX, STREAM_QUEUE_BYTES_MAX, SUBSCRIPTIONS_MAX,
+};
 use crate::base::time::Time;
 use crate::mcp::features::{Feature, Level};
 use parking_lot::Mutex;
@@ -30,10 +32,14 @@ impl Mount {
     }
 }
 
+/// The number of no session: a caller who hears nothing but the answer, and can be asked nothing. 0 are requests of
+/// our own.
+pub const NOBODY: u64 = u64::MAX;
+
 /// One client.
 #[derive(Debug)]
 pub struct Session {
-    /// Never reused in this process; 0 means "no session".
+    /// Never reused in this process; neither 0 nor [`NOBODY`].
     pub number: u64,
     /// What `Mcp-Session-Id` carries: 32 hex digits.
     pub id: String,
@@ -52,6 +58,8 @@ struct State {
     busy: u32,
     /// Event streams that are open, oldest first.
     streams: Vec<StreamId>,
+    /// It has had one: what is said from now on is missed only by a client that lost its stream.
+    has_listened: bool,
     replay: Replay,
     /// Streams that answer a POST, by number: a client that lost one may go on with it by GET.
     posts: BTreeMap<u64, Post>,
@@ -74,6 +82,21 @@ const POSTS_MAX: usize = 16;
 
 /// Event streams of one session; the oldest is closed when one more is opened.
 const STREAMS_PER_SESSION_MAX: usize = 4;
+
+/// The largest event for a stream of the hub; it fits beside all that is kept to be said again.
+const EVENT_BYTES_MAX: usize = STREAM_QUEUE_BYTES_MAX / 2;
+
+const _: () = assert!(EVENT_BYTES_MAX + REPLAY_BYTES_MAX < STREAM_QUEUE_BYTES_MAX);
+
+/// What is too large for the stream ends it: it is the last of a POST stream, which is read otherwise once it is over
+/// (see [`Session::rest_of_post`]). A stream that has just closed loses nothing: the event is kept.
+fn hear_or_come_again(hub: &Hub, stream: StreamId, event: &Arc<[u8]>) {
+    if event.len() > EVENT_BYTES_MAX {
+        hub.close(stream);
+    } else {
+        let _ = hub.send(stream, event.clone());
+    }
+}
 
 #[derive(Debug, Default)]
 pub struct Sessions(Mutex<Table>);
@@ -106,6 +129,7 @@ impl Sessions {
             last_used: now,
             busy: 0,
             streams: Vec::new(),
+            has_listened: false,
             replay: Replay::default(),
             posts: BTreeMap::new(),
             posts_count: 0,
@@ -170,6 +194,10 @@ impl Session {
 
     /// One message on exactly one stream: the newest that is open. Kept for a client that comes back for it.
     pub fn say(&self, hub: &Hub, message: &[u8]) {
+        if message.len() > EVENT_BYTES_MAX {
+            // Kept, it would end every stream on which the client comes back for it.
+            return log::warn!("news of {} bytes is too large for an event stream", message.len());
+        }
         let mut state = self.state.lock();
         let event = state.replay.add(message);
         if let Some(stream) = state.streams.last() {
@@ -178,10 +206,12 @@ impl Session {
         }
     }
 
-    /// Notes a stream, after what its client has missed since the event `last_seen` went out on it. Too many
-    /// streams: the oldest is closed.
+    /// Notes a stream, after what its client has missed since the event `last_seen` went out to it; the first stream
+    /// begins with all that is kept. Too many streams: the oldest is closed.
     pub fn add_stream(&self, hub: &Hub, stream: StreamId, last_seen: Option<&str>) {
         let mut state = self.state.lock();
+        let is_first = !std::mem::replace(&mut state.has_listened, true);
+        let last_seen = last_seen.or(is_first.then_some(replay::START));
         for event in last_seen.map(|seen| state.replay.after(seen)).unwrap_or_default() {
             let _ = hub.send(stream, event);
         }
@@ -211,22 +241,26 @@ impl Session {
     pub fn say_on_post(&self, hub: &Hub, number: u64, message: &[u8]) -> Arc<[u8]> {
         let mut state = self.state.lock();
         let Some(post) = state.posts.get_mut(&number) else {
-            return super::replay::event(None, message).into();
+            return replay::event(None, message).into();
         };
         let event = post.replay.add(message);
         if let Some(stream) = post.resumed {
-            // A stream that has just closed loses nothing: the event is kept.
-            let _ = hub.send(stream, event.clone());
+            hear_or_come_again(hub, stream, &event);
         }
         event
     }
 
-    /// The POST stream has said everything.
-    pub fn end_post(&self, hub: &Hub, number: u64) {
-        let resumed = self.state.lock().posts.get_mut(&number).and_then(|post| {
-            post.done = true;
-            post.resumed.take()
-        });
+    /// The POST stream has said everything. A client may miss the end of what was `delivered` all the same; a large
+    /// answer is not kept for that.
+    pub fn end_post(&self, hub: &Hub, number: u64, delivered: bool) {
+        let mut state = self.state.lock();
+        let Some(post) = state.posts.get_mut(&number) else { return };
+        post.done = true;
+        let resumed = post.resumed.take();
+        if delivered && post.replay.is_large() {
+            state.posts.remove(&number);
+        }
+        drop(state);
         if let Some(stream) = resumed {
             hub.close(stream);
         }
@@ -239,7 +273,7 @@ impl Session {
             return false;
         };
         for event in post.replay.after(last_seen) {
-            let _ = hub.send(stream, event);
+            hear_or_come_again(hub, stream, &event);
         }
         if post.done {
             hub.close(stream);
@@ -247,6 +281,18 @@ impl Session {
             post.resumed = Some(stream);
         }
         true
+    }
+
+    /// What a POST stream that is over said after the event `last_seen`; `None` if it is not over, or none of ours.
+    pub fn rest_of_post(&self, last_seen: &str) -> Option<Vec<Arc<[u8]>>> {
+        let state = self.state.lock();
+        let post = state.posts.values().find(|post| post.replay.knows(last_seen))?;
+        post.done.then(|| post.replay.after(last_seen))
+    }
+
+    /// The rest of that stream has been read.
+    pub fn post_was_read(&self, last_seen: &str) {
+        self.state.lock().posts.retain(|_, post| !(post.replay.is_large() && post.replay.knows(last_seen)));
     }
 
     pub fn drop_stream(&self, stream: StreamId, now: Time) {

@@ -6,5 +6,6 @@ pub mod envelope;
 pub mod features;
 pub mod handshake;
 pub mod items;
+pub mod line;
 pub mod params;
 pub mod scan;

@@ -11,7 +11,7 @@ use crate::base::id::{CallId, Life};
 use crate::base::limits::{GARBAGE_LINES_MAX, ITEMS_MAX, LIST_PAGES_MAX};
 use crate::base::text;
 use crate::mcp::calls::NewCall;
-use crate::mcp::envelope::{self, Message, Outcome};
+use crate::mcp::envelope::{self, Invalid, Message, Outcome};
 use crate::mcp::items::{self, Item, Kind};
 use crate::mcp::{handshake, scan};
 use crate::sys::clock;
@@ -104,7 +104,25 @@ impl Conversation {
             Ok(Message::Response { id, outcome }) => self.response(id, outcome),
             Ok(Message::Notification { method, params }) => self.notification(&method, params),
             Ok(Message::Request { id, method, params }) => self.request(id, &method, params),
+            Err(Invalid::Request { .. }) if line.trim_ascii_start().starts_with(b"[") => self.batch(line),
             Err(invalid) => self.garbage(line, &invalid.message()),
+        }
+    }
+
+    /// Several messages at once: servers of 2025-03-26 may do that. Batches in batches are garbage.
+    fn batch(&mut self, line: &[u8]) {
+        let text = std::str::from_utf8(line).unwrap_or_default();
+        let mut spans = Vec::new();
+        // It was found to be JSON when it was read.
+        let _ = scan::array(text, |span| spans.push(span));
+        if spans.is_empty() {
+            return self.garbage(line, "an empty batch");
+        }
+        for message in spans.into_iter().map(|span| &line[span]) {
+            match message.starts_with(b"[") {
+                true => self.garbage(message, "a batch in a batch"),
+                false => self.line(message),
+            }
         }
     }
 

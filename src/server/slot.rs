@@ -77,11 +77,13 @@ impl Slot {
         self.push(Word::Answer(answer));
     }
 
-    /// Dropped if the caller is [`SLOT_MESSAGES_MAX`] words behind: whoever does not read its news has none.
-    pub fn message(&self, body: Vec<u8>, extends: bool) {
-        if self.0.words.lock().len() < SLOT_MESSAGES_MAX {
+    /// Dropped (`false`) if the caller is [`SLOT_MESSAGES_MAX`] words behind: whoever does not read its news has none.
+    pub fn message(&self, body: Vec<u8>, extends: bool) -> bool {
+        let has_room = self.0.words.lock().len() < SLOT_MESSAGES_MAX;
+        if has_room {
             self.push(Word::Message { body: body.into(), extends });
         }
+        has_room
     }
 
     pub fn peer_closed(&self) {

@@ -1,6 +1,7 @@
 //! One test binary: pure parts against tables and simulation, the real binary against real processes and peers.
 
 mod api;
+mod bytes;
 mod cli_commands;
 mod config;
 mod conformance;
@@ -11,7 +12,9 @@ mod interop;
 mod kill;
 mod orphans;
 mod promises;
+mod questions;
 mod resilience;
+mod routing;
 mod sim;
 mod support;
 mod tidy;

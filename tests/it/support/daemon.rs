@@ -46,7 +46,11 @@ impl Daemon {
 
     /// As [`Daemon::start`], with variables beside those of the test run.
     pub fn start_with_env(config: &Value, env: &[(&str, &str)]) -> Daemon {
-        Daemon::spawn(TempDir::new(), &config.to_string(), &[], env)
+        Daemon::start_in_with_env(TempDir::new(), config, env)
+    }
+
+    pub fn start_in_with_env(tmp: TempDir, config: &Value, env: &[(&str, &str)]) -> Daemon {
+        Daemon::spawn(tmp, &config.to_string(), &[], env)
             .unwrap_or_else(|ran| panic!("serve ended at once: {ran:#?}"))
     }
 

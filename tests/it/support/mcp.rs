@@ -75,6 +75,13 @@ impl Mcp {
         self.session.as_deref()
     }
 
+    /// A client in a session that somebody else has opened.
+    pub fn in_session(url: &str, session: &str) -> Mcp {
+        let mut client = Mcp::unconnected(url, "2025-11-25");
+        client.session = Some(session.to_owned());
+        client
+    }
+
     /// Another client in the same session, with a connection of its own. Its ids start at `first_id`.
     pub fn twin(&self, first_id: u64) -> Mcp {
         Mcp {

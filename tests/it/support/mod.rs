@@ -14,9 +14,11 @@
 pub mod daemon;
 pub mod http;
 pub mod mcp;
+pub mod peer;
 pub mod processes;
 pub mod raw;
 pub mod stdio;
+pub mod wire;
 
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};

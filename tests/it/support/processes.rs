@@ -81,3 +81,11 @@ pub fn send(pid: u32, signal: Signal) {
 pub fn is_alive(pid: u32) -> bool {
     procfs::process(pid).is_some_and(|process| !process.is_zombie())
 }
+
+/// Resident memory of a process.
+pub fn rss_bytes(pid: u32) -> u64 {
+    let status = std::fs::read_to_string(format!("/proc/{pid}/status")).expect("the process lives");
+    let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).expect("a process has memory");
+    let kib: u64 = line.trim().trim_end_matches(" kB").parse().expect("a number of kB");
+    kib << 10
+}
