@@ -117,7 +117,7 @@ impl Router {
         let Address { kind, key, span } = address;
         let catalogue = self.catalogue();
         if kind == Kind::Resources {
-            let owner = catalogue.owner_of(&key);
+            let owner = catalogue.owner_of(&key).or_else(|| self.sole_resource_server());
             return owner.map(|server| (server, None)).ok_or_else(|| unknown_resource(&key));
         }
         if let Some(entry) = catalogue.find(kind, &key) {
@@ -128,6 +128,17 @@ impl Router {
             return Ok((server, Some((span, envelope::quote(&own)))));
         }
         Err(self.unknown_name(&catalogue, kind, &key))
+    }
+
+    /// A URI that nobody lists (a link in a result, say) is asked of the one server that has resources, if it is one.
+    fn sole_resource_server(&self) -> Option<Arc<Server>> {
+        let all = self.servers.all();
+        let has = |server: &&Arc<Server>| {
+            server.is_offered() && server.known().greeting.is_some_and(|greeting| greeting.has("resources"))
+        };
+        let mut owners = all.iter().filter(has);
+        let first = owners.next()?.clone();
+        owners.next().is_none().then_some(first)
     }
 
     fn coming(&self, name: &str) -> Option<(Arc<Server>, String)> {
