@@ -13,5 +13,6 @@ mod orphans;
 mod promises;
 mod resilience;
 mod sim;
+mod stdio;
 mod support;
 mod tidy;

@@ -16,9 +16,13 @@ const PAUSE_MAX: Duration = Duration::from_secs(2);
 /// How long a daemon that is gone is looked for.
 const LOOK_FOR: Duration = Duration::from_secs(60);
 
+/// The id before the first event of a session: what was said before the stream stood is sent, too.
+const FROM_THE_START: &str = "0";
+
 /// Until the session is over, or another one has taken its place.
 pub fn follow(bridge: &Arc<Bridge>, session: &Session) {
-    let (mut last_event, mut pause, mut heard) = (None, PAUSE_MIN, clock::now());
+    let mut last_event = Some(FROM_THE_START.to_owned());
+    let (mut pause, mut heard) = (PAUSE_MIN, clock::now());
     while bridge.is_current(session) {
         let begun = clock::now();
         match bridge.listen(session, &mut last_event) {
