@@ -11,7 +11,7 @@ use std::sync::Arc;
 /// What does not change while the daemon runs.
 #[derive(Clone, Debug)]
 pub struct About {
-    /// `HOST:PORT` of the endpoint, as bound.
+    /// `HOST:PORT` of the endpoint, as bound; empty where there is none.
     pub listen: String,
     /// The config file; `None` for the built-in demo.
     pub config_path: Option<String>,

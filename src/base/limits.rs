@@ -19,8 +19,9 @@ pub const HEADERS_MAX: usize = 64;
 /// Connections of the public endpoint that hold a thread. One more is answered 503 with Retry-After.
 pub const CONNECTIONS_MAX: usize = 512;
 
-/// Connections of the control socket.
-pub const CONTROL_CONNECTIONS_MAX: usize = 64;
+/// Connections of the control socket that hold a thread. 1024: three bridges (`mcpvisor stdio`) with as many requests
+/// in flight as they may have, and the CLI; one more is answered 503.
+pub const CONTROL_CONNECTIONS_MAX: usize = 1024;
 
 /// One reply on the control socket, for the CLI: the largest tool result and some room; a longer one is refused.
 pub const CONTROL_REPLY_BYTES_MAX: usize = LINE_BYTES_MAX + (1 << 20);
@@ -212,3 +213,25 @@ pub const DEMO_JOBS_MAX: usize = 1024;
 /// How long a process that the demo server leaves behind lives if nobody ends it. 10 min: longer than any test,
 /// short enough that a broken test run cleans up after itself.
 pub const DEMO_HELPER_LIFE: Duration = Duration::from_secs(600);
+
+/// One line from the client of `mcpvisor stdio`: what the daemon takes as a body. A longer one is answered with an
+/// error; up to `LINE_BYTES_MAX` under its own id, above that under none, because it is not kept.
+pub const STDIO_LINE_BYTES_MAX: usize = BODY_BYTES_MAX;
+
+/// Requests of one client of `mcpvisor stdio` in flight, and the bytes of their lines, which are kept until an answer
+/// begins; further lines wait in the pipe.
+pub const STDIO_IN_FLIGHT_MAX: usize = 256;
+pub const STDIO_IN_FLIGHT_BYTES_MAX: usize = 64 << 20;
+
+const _: () = assert!(CONTROL_CONNECTIONS_MAX >= 3 * STDIO_IN_FLIGHT_MAX);
+const _: () = assert!(STDIO_IN_FLIGHT_BYTES_MAX >= STDIO_LINE_BYTES_MAX);
+
+/// A daemon without an endpoint (`serve --ephemeral`) ends when no session was active for this long. 10 s: a client
+/// that is restarted finds its servers running.
+pub const EPHEMERAL_IDLE: Duration = Duration::from_secs(10);
+
+/// How long such a daemon waits for its first session. 30 s: a client may be slow to say its first word.
+pub const EPHEMERAL_FIRST: Duration = Duration::from_secs(30);
+
+/// The stderr of such daemons, in one file; beyond this it is begun anew at the next start.
+pub const EPHEMERAL_LOG_BYTES_MAX: u64 = 64 << 10;

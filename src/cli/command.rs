@@ -6,7 +6,7 @@
 use super::exit::Outcome;
 use super::options::{Given, count, level, span, text};
 use super::output::Out;
-use super::{cleanup, config_check, demo_server, help, serve, status, tools, upstream};
+use super::{cleanup, config_check, demo_server, help, serve, status, stdio, tools, upstream};
 use std::ffi::OsString;
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -132,6 +132,11 @@ const JSON: Opt = flag("json", "Print the daemon's JSON as it came", |given, _| 
     Ok(())
 });
 
+const SERVER: Opt = option("server", "NAME", "Only the tools of this server", |given, value| {
+    given.server = Some(text(value)?);
+    Ok(())
+});
+
 const WAIT: Opt = Opt {
     value: Value::Optional { name: "SPAN", default: "30s" },
     ..flag("wait", "Wait until it is done, and say how it ended", |given, value| {
@@ -144,13 +149,34 @@ pub const COMMANDS: &[Command] = &[
     Command {
         path: &["serve"],
         words: Words::None,
-        options: &[],
+        options: &[flag(
+            "ephemeral",
+            "Serve the control socket only, and end 10 s after the last session; what mcpvisor stdio starts where \
+             no daemon runs",
+            |given, _| {
+                given.ephemeral = true;
+                Ok(())
+            },
+        )],
         summary: "Run the servers of the config behind one endpoint",
         about: "Starts every enabled server of the config, keeps it running, and serves the tools of all at \
                 http://127.0.0.1:8080/mcp. Without a config it runs one built-in demo server.\n\n\
                 SIGTERM or Ctrl-C stops everything in order. One daemon runs per state directory.",
         examples: &["mcpvisor serve", "mcpvisor serve --config ./mcp_config.json --listen 127.0.0.1:9000"],
         run: Run::Given(serve::run),
+    },
+    Command {
+        path: &["stdio"],
+        words: Words::None,
+        options: &[Opt { help: "Only this server, under its own names", ..SERVER }],
+        summary: "Be one MCP server on stdin and stdout, for clients that start programs",
+        about: "Joins a client that speaks MCP over stdin and stdout (Claude Desktop) to the running daemon of the \
+                state directory. Where none runs it starts one (mcpvisor serve --ephemeral), which all such \
+                clients share and which ends 10 s after the last of them.\n\n\
+                Ends with its stdin. When the daemon is started anew meanwhile, the session is opened again by \
+                itself, and the client is told that its lists may have changed.",
+        examples: &["mcpvisor stdio", "mcpvisor stdio --server git"],
+        run: Run::Given(stdio::run),
     },
     Command {
         path: &["status"],
@@ -216,13 +242,7 @@ pub const COMMANDS: &[Command] = &[
     Command {
         path: &["tools", "list"],
         words: Words::None,
-        options: &[
-            option("server", "NAME", "Only the tools of this server", |given, value| {
-                given.server = Some(text(value)?);
-                Ok(())
-            }),
-            JSON,
-        ],
+        options: &[SERVER, JSON],
         summary: "List the tools of all servers",
         about: "The name as a client sees it at /mcp, and the first line of its description.",
         examples: &["mcpvisor tools list --server git"],

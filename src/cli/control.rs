@@ -49,7 +49,16 @@ struct ErrorFacts {
 
 impl Control {
     pub fn of(options: &Options) -> Result<Control, Failure> {
-        Ok(Control { socket: socket_of(&state_dir(options)?) })
+        Ok(Control::at(&state_dir(options)?))
+    }
+
+    pub fn at(state_dir: &Path) -> Control {
+        Control { socket: socket_of(state_dir) }
+    }
+
+    /// A connection for who speaks by itself. The time-outs of reading and writing are left to the caller.
+    pub fn connect(&self) -> Result<UnixStream, Failure> {
+        unix_socket::connect_within(&self.socket, CONNECT).map_err(|error| self.away(&error))
     }
 
     pub fn get(&self, target: &str) -> Result<Vec<u8>, Failure> {
@@ -71,8 +80,7 @@ impl Control {
         let json = [("Connection", "close"), ("Content-Type", "application/json")];
         let headers = if body.is_some() { &json[..] } else { &json[..1] };
         let request = Request { method, target, host: "mcpvisor", headers, body }.bytes()?;
-        let mut stream =
-            unix_socket::connect_within(&self.socket, CONNECT).map_err(|error| self.away(&error))?;
+        let mut stream = self.connect()?;
         let mut decoder = Decoder::new(method, CONTROL_REPLY_BYTES_MAX);
         exchange(&mut stream, &request, &mut decoder, clock::now() + patience)
             .map_err(|why| self.unanswered(why, patience))?;

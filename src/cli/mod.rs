@@ -6,6 +6,7 @@
 //! options   what can be given   output    stdout, width, colour, wrapping  exit      codes and failures
 //! control   asks the daemon     rows      servers as lines (pure)          progress  the line while serve starts
 //! status upstream tools         ask the daemon and print
+//! stdio     joins a client on stdin and stdout to the daemon
 //! serve cleanup config_check demo_server   hand on to the floors below
 //! ```
 
@@ -23,6 +24,7 @@ pub mod progress;
 pub mod rows;
 pub mod serve;
 pub mod status;
+pub mod stdio;
 pub mod tools;
 pub mod upstream;
 

@@ -35,6 +35,7 @@ pub struct Given {
     pub server: Option<String>,
     pub tool_name: Option<String>,
     pub json_args: Option<String>,
+    pub ephemeral: bool,
 }
 
 impl Given {

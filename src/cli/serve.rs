@@ -7,14 +7,14 @@ use super::progress::{Progress, Row};
 use crate::base::fault::Fault;
 use crate::base::finding::{Finding, Severity};
 use crate::base::limits::MAIN_LOG_BYTES_MAX;
-use crate::daemon::logging;
+use crate::daemon::logging::{self, To};
 use crate::daemon::main_loop::Ended;
 use crate::daemon::serve::{self, Started};
 use crate::daemon::setup::{self, Setup};
 use crate::reaper::guardian::{self, GuardPlan};
 use crate::reaper::link::Link;
 use crate::server::handle::Server;
-use crate::sys::{clock, spawn, thread};
+use crate::sys::{clock, guard, spawn, thread};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -28,21 +28,31 @@ const REDRAW: Duration = Duration::from_secs(1);
 pub fn run(given: &Given, _: &mut Out) -> Outcome {
     clock::now();
     let guardian = Link::adopt();
-    let setup = setup::read(&of(&given.options)).map_err(|(fault, findings)| unusable(&fault, &findings))?;
+    let options = setup::Options { ephemeral: given.ephemeral, ..of(&given.options) };
+    let setup = setup::read(&options).map_err(|(fault, findings)| unusable(&fault, &findings))?;
     let Some(link) = guardian else {
+        if given.ephemeral {
+            // The terminal that the client runs in is not ours. Already a leader, we have a session of our own.
+            let _ = guard::new_session();
+        }
         // The daemon's exit code is ours.
         let code = guardian::guard(&GuardPlan { state_dir: setup.state_dir });
         std::process::exit(i32::from(code));
     };
     spawn::seal_inherited_fds();
     spawn::raise_nofile();
-    logging::start(setup.config.log_level, &setup.state_dir.join("logs"), MAIN_LOG_BYTES_MAX);
+    let to = if setup.ephemeral { To::File } else { To::FileAndStderr };
+    logging::start(setup.config.log_level, &setup.state_dir.join("logs"), MAIN_LOG_BYTES_MAX, to);
     // What parks a server is logged when it is parked.
     let parks = |finding: &&Finding| finding.severity == Severity::Error && finding.server.is_some();
     for finding in setup.findings.iter().filter(|finding| !parks(finding)) {
         log::warn!("{finding}");
     }
-    match serve::run(&setup, Some(link), |started| show_start(&setup, started)) {
+    let started = |started: &Started<'_>| match setup.ephemeral {
+        true => log::info!("serves mcpvisor stdio, until its last session is over"),
+        false => show_start(&setup, started),
+    };
+    match serve::run(&setup, Some(link), started) {
         Ok(Ended::InOrder) => Ok(Exit::Ok),
         Ok(Ended::OutOfTime) => {
             Err(Failure::new(Exit::Failed, "shut down: some servers did not end in time"))
@@ -61,6 +71,7 @@ pub fn of(options: &Options) -> setup::Options {
         listen: options.listen.clone(),
         state_dir: options.state_dir.clone(),
         log_level: options.log_level,
+        ephemeral: false,
     }
 }
 

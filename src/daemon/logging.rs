@@ -14,11 +14,20 @@ use std::sync::atomic::{AtomicBool, Ordering};
 /// A progress line stands on the terminal: clear it before a log line is written over it.
 static LINE_IS_HELD: AtomicBool = AtomicBool::new(false);
 
+/// Where log lines go.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum To {
+    FileAndStderr,
+    /// Nobody watches: stderr is a file that nobody rotates.
+    File,
+}
+
 /// Once per process. Levels of ours only: no dependency has anything to say to a user.
-pub fn start(level: LevelFilter, dir: &Path, bytes_max: u64) {
+pub fn start(level: LevelFilter, dir: &Path, bytes_max: u64, to: To) {
     let file = std::fs::create_dir_all(dir).is_ok().then(|| LogFile::new(dir.join("main.log"), bytes_max));
     let tee = Tee {
         file,
+        stderr: to == To::FileAndStderr,
         terminal: io::stderr().is_terminal(),
         journal: std::env::var_os("JOURNAL_STREAM").is_some(),
     };
@@ -39,6 +48,7 @@ pub fn hold_line(held: bool) {
 
 struct Tee {
     file: Option<LogFile>,
+    stderr: bool,
     terminal: bool,
     journal: bool,
 }
@@ -60,8 +70,10 @@ impl Write for Tee {
         out.extend_from_slice(time.as_bytes());
         out.extend_from_slice(if time.is_empty() { b"" } else { b" " });
         out.extend_from_slice(line);
-        // A stderr that is closed takes no log; the file does.
-        let _ = io::stderr().write_all(&out);
+        if self.stderr {
+            // A stderr that is closed takes no log; the file does.
+            let _ = io::stderr().write_all(&out);
+        }
         if let Some(file) = &mut self.file {
             file.line(String::from_utf8_lossy(line).trim_end());
         }

@@ -1,6 +1,7 @@
 //! What `main` does while the daemon runs: it owns the start gate, hears signals, and orders the shutdown.
 
 use crate::base::id::{Life, ServerName};
+use crate::base::limits::{EPHEMERAL_FIRST, EPHEMERAL_IDLE};
 use crate::base::text;
 use crate::base::time::Time;
 use crate::config::Config;
@@ -48,6 +49,7 @@ const ANSWERS_OUT: Duration = Duration::from_millis(500);
 pub struct Running {
     pub servers: Arc<Registry>,
     pub front: Arc<Front>,
+    /// What is drained first: the endpoint, or where there is none the control socket.
     pub http: Arc<HttpServer>,
     pub budget: Budget,
     /// Closed once the last supervisor's thread is over.
@@ -89,11 +91,20 @@ pub enum Ended {
     OutOfTime,
 }
 
+/// Of a daemon that lives for its sessions alone.
+struct Alone {
+    /// When to look whether there are any.
+    look_at: Time,
+    /// How long it waits for the first.
+    free_until: Time,
+}
+
 pub struct MainLoop {
     gate: Gate,
     lives: u64,
     announce_at: Option<Time>,
     reap_at: Option<Time>,
+    alone: Option<Alone>,
     strangers: Strangers,
 }
 
@@ -104,8 +115,15 @@ impl MainLoop {
             lives: 0,
             announce_at: None,
             reap_at: None,
+            alone: None,
             strangers: Strangers::default(),
         }
+    }
+
+    /// Ends by itself soon after the last session, or when none comes.
+    pub fn ephemeral(self, now: Time) -> MainLoop {
+        let alone = Alone { look_at: now + EPHEMERAL_IDLE, free_until: now + EPHEMERAL_FIRST };
+        MainLoop { alone: Some(alone), ..self }
     }
 
     /// Takes what the inbox holds already: the first servers start while the rest of the daemon is put together.
@@ -125,6 +143,10 @@ impl MainLoop {
                 Some(news) => self.take(news, &running.servers),
                 None => self.due(running),
             }
+            if self.is_alone(running) {
+                log::info!("the last session is over");
+                break false;
+            }
         };
         self.shut_down(inbox, running, short)
     }
@@ -143,7 +165,8 @@ impl MainLoop {
     }
 
     fn next_deadline(&self) -> Option<Time> {
-        [self.gate.next_deadline(), self.announce_at, self.reap_at].into_iter().flatten().min()
+        let alone = self.alone.as_ref().map(|alone| alone.look_at);
+        [self.gate.next_deadline(), self.announce_at, self.reap_at, alone].into_iter().flatten().min()
     }
 
     fn take(&mut self, news: News, servers: &Registry) {
@@ -177,6 +200,15 @@ impl MainLoop {
             let again = looked.is_none() || self.strangers.is_waiting();
             self.reap_at = again.then(|| now + STRANGERS_AFTER);
         }
+    }
+
+    /// Whether nobody has any use for us; if not, sets when to look again.
+    fn is_alone(&mut self, running: &Running) -> bool {
+        let now = clock::now();
+        let Some(alone) = self.alone.as_mut().filter(|alone| alone.look_at <= now) else { return false };
+        let active = running.front.methods.sessions.last_active(now);
+        alone.look_at = active.map_or(alone.free_until, |active| active + EPHEMERAL_IDLE);
+        alone.look_at <= now
     }
 
     fn admit(&mut self, names: &[ServerName], servers: &Registry) {

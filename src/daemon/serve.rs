@@ -29,6 +29,7 @@ use signal_hook::consts::{SIGCHLD, SIGHUP, SIGINT, SIGTERM};
 use signal_hook::iterator::Signals;
 use std::convert::Infallible;
 use std::fs;
+use std::net::TcpListener;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
@@ -42,7 +43,7 @@ const BAD_CONFIG: u8 = 4;
 
 /// A daemon that has just begun to serve, for whoever shows that.
 pub struct Started<'a> {
-    /// `HOST:PORT` as bound.
+    /// `HOST:PORT` as bound; empty where there is no endpoint.
     pub listen: &'a str,
     pub servers: &'a Registry,
     pub board: &'a Board,
@@ -56,11 +57,8 @@ pub fn run(setup: &Setup, mut guardian: Option<Link>, started: impl FnOnce(&Star
         None => Instance::open(&setup.state_dir),
     };
     let instance = instance.map_err(|error| (error.fault(), error.exit_code()))?;
-    let access = access(&setup.config).map_err(|fault| (fault, BAD_CONFIG))?;
-    let address = listen::address(&setup.config.listen).map_err(|fault| (fault, BAD_CONFIG))?;
-    access.may_bind(address).map_err(|fault| (fault, BAD_CONFIG))?;
-    let endpoint = listen::endpoint(address).map_err(failed)?;
-    let bound = endpoint.local_addr().map_or(setup.config.listen.clone(), |address| address.to_string());
+    let endpoint = if setup.ephemeral { None } else { Some(Endpoint::open(&setup.config)?) };
+    let bound = endpoint.as_ref().map(|endpoint| endpoint.bound.clone()).unwrap_or_default();
     let (control, _socket) = listen::control(&instance.dir, &instance.id).map_err(|error| {
         let message = format!("open the control socket in {}: {error}", instance.dir.display());
         failed(Fault::new(FaultKind::HostResources, message))
@@ -77,6 +75,9 @@ pub fn run(setup: &Setup, mut guardian: Option<Link>, started: impl FnOnce(&Star
     let house = House { keeper: &keeper, board: &board, ear: clients.ear(), logs: instance.dir.join("logs") };
     let (servers, supervisors) = servers(&setup.config, &house, &news).map_err(failed)?;
     let mut main_loop = MainLoop::new(setup.config.connections.concurrent_max);
+    if setup.ephemeral {
+        main_loop = main_loop.ephemeral(clock::now());
+    }
     main_loop.admit_first(&inbox, &servers);
     let lists = news.clone();
     board.on_lists(move || tell(&lists, News::Lists));
@@ -89,8 +90,9 @@ pub fn run(setup: &Setup, mut guardian: Option<Link>, started: impl FnOnce(&Star
         findings: setup.findings.clone(),
     };
     let parts = Parts::new(&setup.config, clients, servers, board.clone(), about, house.logs);
-    let http = parts.serve_endpoint(endpoint, access).map_err(start_failed)?;
-    let ctl = parts.serve_control(control).map_err(start_failed)?;
+    let endpoint = endpoint.map(|endpoint| parts.serve_endpoint(endpoint.listener, endpoint.access));
+    let http = endpoint.transpose().map_err(start_failed)?.map(Arc::new);
+    let ctl = Arc::new(parts.serve_control(control).map_err(start_failed)?);
     watch_signals(signals, &news).map_err(start_failed)?;
     watch_guardian(&keeper, &news).map_err(start_failed)?;
     sweep_behind(survey, &keeper, &parts.router).map_err(start_failed)?;
@@ -99,7 +101,7 @@ pub fn run(setup: &Setup, mut guardian: Option<Link>, started: impl FnOnce(&Star
     let running = Running {
         servers: parts.router.servers.clone(),
         front: parts.front.clone(),
-        http: Arc::new(http),
+        http: http.unwrap_or_else(|| ctl.clone()),
         budget,
         supervisors,
     };
@@ -111,6 +113,26 @@ pub fn run(setup: &Setup, mut guardian: Option<Link>, started: impl FnOnce(&Star
         keeper.tell(Line::Goodbye);
     }
     Ok(ended)
+}
+
+/// The public endpoint before it serves.
+struct Endpoint {
+    listener: TcpListener,
+    access: Access,
+    /// `HOST:PORT`.
+    bound: String,
+}
+
+impl Endpoint {
+    fn open(config: &Config) -> Result<Endpoint, (Fault, u8)> {
+        let wrong = |fault| (fault, BAD_CONFIG);
+        let access = access(config).map_err(wrong)?;
+        let address = listen::address(&config.listen).map_err(wrong)?;
+        access.may_bind(address).map_err(wrong)?;
+        let listener = listen::endpoint(address).map_err(|fault| (fault, FAILED))?;
+        let bound = listener.local_addr().map_or(config.listen.clone(), |address| address.to_string());
+        Ok(Endpoint { listener, access, bound })
+    }
 }
 
 /// The last act: descendants that no life could be told to own (no mark, no pipe, no group of ours). Nobody waits for

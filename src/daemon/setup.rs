@@ -17,6 +17,7 @@ pub struct Options {
     pub listen: Option<String>,
     pub state_dir: Option<PathBuf>,
     pub log_level: Option<log::LevelFilter>,
+    pub ephemeral: bool,
 }
 
 /// The config in force, and where it came from.
@@ -29,6 +30,8 @@ pub struct Setup {
     pub looked: Vec<PathBuf>,
     pub findings: Vec<Finding>,
     pub state_dir: PathBuf,
+    /// No endpoint but the control socket, and an end soon after the last session.
+    pub ephemeral: bool,
 }
 
 /// Finds and reads the config. A file that cannot be acted on is an error: a daemon must not start without what
@@ -54,7 +57,7 @@ pub fn read(options: &Options) -> Result<Setup, (Fault, Vec<Finding>)> {
         config.log_level = level;
     }
     let state_dir = state_dir(options, config.data_dir.as_deref()).map_err(|fault| (fault, Vec::new()))?;
-    Ok(Setup { config, path, looked, findings, state_dir })
+    Ok(Setup { config, path, looked, findings, state_dir, ephemeral: options.ephemeral })
 }
 
 /// The config file in force; `None` where no file exists. A file that was named must exist.

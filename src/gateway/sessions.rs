@@ -106,6 +106,8 @@ struct Table {
     count: u64,
     by_id: BTreeMap<String, Arc<Session>>,
     by_number: BTreeMap<u64, Arc<Session>>,
+    /// When a session that is closed now was last used.
+    closed_used: Time,
 }
 
 impl Sessions {
@@ -157,8 +159,17 @@ impl Sessions {
         self.0.lock().by_number.get(&number).cloned()
     }
 
+    /// The last moment at which a session was active: `now` if one has an open stream or a request in flight. `None`
+    /// if there has been no session yet.
+    pub fn last_active(&self, now: Time) -> Option<Time> {
+        let table = self.0.lock();
+        let last = table.by_number.values().map(|session| session.last_active(now));
+        (table.count > 0).then(|| last.fold(table.closed_used, Time::max))
+    }
+
     pub fn close(&self, session: &Session) {
         let mut table = self.0.lock();
+        table.closed_used = table.closed_used.max(session.state.lock().last_used);
         table.by_id.remove(&session.id);
         table.by_number.remove(&session.number);
     }
@@ -178,6 +189,11 @@ impl Session {
     fn is_over(&self, now: Time) -> bool {
         let state = self.state.lock();
         state.busy == 0 && state.streams.is_empty() && state.last_used + SESSION_IDLE <= now
+    }
+
+    fn last_active(&self, now: Time) -> Time {
+        let state = self.state.lock();
+        if state.busy > 0 || !state.streams.is_empty() { now } else { state.last_used }
     }
 
     /// A request of the session is being answered: it is not idle until [`Session::end`], however long that takes.
@@ -361,5 +377,24 @@ mod tests {
         assert!(sessions.touch("9", &Mount::All, later + SESSION_IDLE).is_none());
         sessions.close(&busy);
         assert!(sessions.of_number(busy.number).is_none());
+    }
+
+    #[test]
+    fn activity() {
+        let sessions = Sessions::default();
+        let now = Time::from_ms(100);
+        assert_eq!(sessions.last_active(now), None);
+        let open = |id: &str, ms| {
+            let at = Time::from_ms(ms);
+            sessions.open(id.to_owned(), Mount::All, "2025-11-25", Vec::new(), at).unwrap()
+        };
+        let (first, second) = (open("a", 1), open("b", 2));
+        assert_eq!(sessions.last_active(now), Some(Time::from_ms(2)));
+        first.begin();
+        assert_eq!(sessions.last_active(now), Some(now));
+        first.end(Time::from_ms(5));
+        sessions.close(&first);
+        sessions.close(&second);
+        assert_eq!(sessions.last_active(now), Some(Time::from_ms(5)));
     }
 }

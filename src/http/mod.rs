@@ -5,6 +5,7 @@
 
 pub mod body;
 pub mod event;
+pub mod events;
 pub mod reply;
 pub mod request;
 pub mod response;

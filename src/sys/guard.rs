@@ -13,10 +13,12 @@ use nix::sys::prctl;
 use nix::sys::signal::{SigHandler, SigSet, Signal, signal};
 use nix::sys::signalfd::{SfdFlags, SignalFd};
 use std::ffi::{CStr, CString, OsStr, OsString};
+use std::fs::File;
 use std::io;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use std::os::unix::process::CommandExt;
+use std::process::{Child, Stdio};
 use std::time::Duration;
 
 /// This program, even if its file has been replaced since it was started.
@@ -160,6 +162,14 @@ pub fn run_again((name, value): (&str, &str)) -> io::Result<u32> {
     command.arg0(arguments.next().unwrap_or_default()).args(arguments).env(name, value);
     // The child is waited for by pid, as every child of the guardian is.
     Ok(command.spawn()?.id())
+}
+
+/// Runs this program again with other arguments, detached from our stdin and stdout. The caller reaps it.
+#[expect(clippy::disallowed_methods, reason = "a daemon is not a server: no group, no scrubbed environment")]
+pub fn run_detached(arguments: &[OsString], stderr: File) -> io::Result<Child> {
+    let mut command = std::process::Command::new(OsStr::from_bytes(OURSELVES.to_bytes()));
+    command.arg0(std::env::args_os().next().unwrap_or_default()).args(arguments);
+    command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(stderr).spawn()
 }
 
 /// What the child does between clone and exec: only calls that are safe after a fork, on memory made before it.

@@ -18,13 +18,13 @@ use std::process::Command;
 use std::time::Duration;
 
 /// An SDK's own client: the program below tests/.cache, and the script.
-struct Client {
-    sdk: &'static str,
-    program: &'static str,
+pub struct Client {
+    pub sdk: &'static str,
+    pub program: &'static str,
     script: &'static str,
 }
 
-const CLIENTS: [Client; 2] = [
+pub const CLIENTS: [Client; 2] = [
     Client { sdk: "TypeScript", program: "npm/node_modules/.bin/node", script: "tests/peers/client.mjs" },
     Client { sdk: "Python", program: "venv-client/bin/python", script: "tests/peers/client.py" },
 ];
@@ -73,8 +73,8 @@ fn published_servers_and_sdk_clients() {
     end(daemon);
 }
 
-/// Runs an SDK client against `url`; what it prints.
-fn ask(client: &Client, url: &str, calls: &Value) -> Value {
+/// Runs an SDK client against `url`, or a command as a JSON array; what it prints.
+pub fn ask(client: &Client, url: &str, calls: &Value) -> Value {
     let mut command = Command::new(installed(client.program));
     let ran = run(command.args([client.script, url, &calls.to_string()]).current_dir(root()));
     assert_eq!(ran.code, 0, "{} {url}: {ran:#?}", client.sdk);

@@ -16,5 +16,6 @@ mod questions;
 mod resilience;
 mod routing;
 mod sim;
+mod stdio;
 mod support;
 mod tidy;

@@ -1,17 +1,24 @@
-// The TypeScript SDK as a client: connects to URL by Streamable HTTP, lists all tools, makes the calls.
+// The TypeScript SDK as a client: connects to URL by Streamable HTTP, or starts the command '["program", "arg"]' and
+// speaks over its stdin and stdout; lists all tools, makes the calls.
 //
-//   node client.mjs URL '[{"name": "echo", "arguments": {"text": "hi"}}]'
+//   node client.mjs URL|COMMAND '[{"name": "echo", "arguments": {"text": "hi"}}]'
 //
 // Prints one JSON object: {"server": {…}, "tools": ["…"], "results": [{…} | {"error": {"code", "message"}}]}.
 import { createRequire } from 'node:module';
 
 const require = createRequire(new URL('../.cache/npm/package.json', import.meta.url));
 const { Client } = require('@modelcontextprotocol/sdk/client/index.js');
+const { StdioClientTransport } = require('@modelcontextprotocol/sdk/client/stdio.js');
 const { StreamableHTTPClientTransport } = require('@modelcontextprotocol/sdk/client/streamableHttp.js');
 
-const [url, calls = '[]'] = process.argv.slice(2);
+const [where, calls = '[]'] = process.argv.slice(2);
+const overHttp = where.startsWith('http');
+const started = () => {
+  const [command, ...args] = JSON.parse(where);
+  return new StdioClientTransport({ command, args, env: process.env });
+};
 const client = new Client({ name: 'it-typescript', version: '0' });
-const transport = new StreamableHTTPClientTransport(new URL(url));
+const transport = overHttp ? new StreamableHTTPClientTransport(new URL(where)) : started();
 await client.connect(transport);
 
 const tools = [];
@@ -33,6 +40,6 @@ for (const call of JSON.parse(calls)) {
 }
 
 const server = client.getServerVersion();
-await transport.terminateSession();
+if (overHttp) await transport.terminateSession();
 await client.close();
 console.log(JSON.stringify({ server, tools, results }));

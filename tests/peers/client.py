@@ -1,20 +1,30 @@
-"""The Python SDK as a client: connects to URL by Streamable HTTP, lists all tools, makes the calls.
+"""The Python SDK as a client: connects to URL by Streamable HTTP, or starts the command '["program", "arg"]' and
+speaks over its stdin and stdout; lists all tools, makes the calls.
 
-    python client.py URL '[{"name": "echo", "arguments": {"text": "hi"}}]'
+    python client.py URL|COMMAND '[{"name": "echo", "arguments": {"text": "hi"}}]'
 
 Prints one JSON object: {"server": {…}, "tools": ["…"], "results": [{…} | {"error": {"code", "message"}}]}.
 """
 
 import asyncio
 import json
+import os
 import sys
 
-from mcp import ClientSession, McpError
+from mcp import ClientSession, McpError, StdioServerParameters
+from mcp.client.stdio import stdio_client
 from mcp.client.streamable_http import streamablehttp_client
 
 
-async def main(url: str, calls: str = "[]") -> None:
-    async with streamablehttp_client(url) as (read, write, _), ClientSession(read, write) as session:
+def transport(where: str):
+    if where.startswith("http"):
+        return streamablehttp_client(where)
+    command, *args = json.loads(where)
+    return stdio_client(StdioServerParameters(command=command, args=args, env=dict(os.environ)))
+
+
+async def main(where: str, calls: str = "[]") -> None:
+    async with transport(where) as (read, write, *_), ClientSession(read, write) as session:
         server = (await session.initialize()).serverInfo
         tools, cursor = [], None
         while True:

@@ -1,0 +1,121 @@
+//! Server-sent events as they arrive: bytes of any cut become the data of whole events (HTML standard, 9.2.6).
+//!
+//! Types of events are left out, because MCP has one. The id of the last event is kept for who wants to go on there.
+
+use crate::base::fault::{Fault, FaultKind};
+
+/// Takes a stream in pieces of any size.
+#[derive(Debug)]
+pub struct EventScan {
+    line: Vec<u8>,
+    data: Vec<u8>,
+    has_data: bool,
+    /// The last byte was a CR: an LF now belongs to it.
+    after_cr: bool,
+    last_id: Option<String>,
+    bytes_max: usize,
+}
+
+impl EventScan {
+    /// `bytes_max` bounds one event; a larger one is an error, after which the stream is of no use.
+    pub fn new(bytes_max: usize) -> EventScan {
+        let (line, data) = (Vec::new(), Vec::new());
+        EventScan { line, data, has_data: false, after_cr: false, last_id: None, bytes_max }
+    }
+
+    /// Calls `event` with the data of each event that is whole now. Events without data are none.
+    pub fn feed(&mut self, mut bytes: &[u8], mut event: impl FnMut(Vec<u8>)) -> Result<(), Fault> {
+        while let Some(first) = bytes.first() {
+            if std::mem::take(&mut self.after_cr) && *first == b'\n' {
+                bytes = &bytes[1..];
+                continue;
+            }
+            let end = bytes.iter().position(|byte| matches!(byte, b'\r' | b'\n'));
+            self.line.extend_from_slice(&bytes[..end.unwrap_or(bytes.len())]);
+            if self.line.len() + self.data.len() > self.bytes_max {
+                let max = self.bytes_max;
+                return Err(Fault::new(FaultKind::TooLarge, format!("read an event: more than {max} bytes")));
+            }
+            let Some(end) = end else { break };
+            self.after_cr = bytes[end] == b'\r';
+            bytes = &bytes[end + 1..];
+            if let Some(data) = self.end_line() {
+                event(data);
+            }
+        }
+        Ok(())
+    }
+
+    /// The id of the last event that had one.
+    pub fn last_id(&self) -> Option<&str> {
+        self.last_id.as_deref()
+    }
+
+    fn end_line(&mut self) -> Option<Vec<u8>> {
+        let line = std::mem::take(&mut self.line);
+        if line.is_empty() {
+            let data = std::mem::take(&mut self.data);
+            return (std::mem::take(&mut self.has_data) && !data.is_empty()).then_some(data);
+        }
+        let colon = line.iter().position(|byte| *byte == b':').unwrap_or(line.len());
+        let value = line.get(colon + 1..).unwrap_or_default();
+        let value = value.strip_prefix(b" ").unwrap_or(value);
+        match &line[..colon] {
+            b"data" => {
+                if std::mem::replace(&mut self.has_data, true) {
+                    self.data.push(b'\n');
+                }
+                self.data.extend_from_slice(value);
+            }
+            b"id" if !value.contains(&0) => {
+                self.last_id = String::from_utf8(value.to_vec()).ok().filter(|id| !id.is_empty());
+            }
+            // Comments, `event`, `retry`, and what nobody knows.
+            _ => (),
+        }
+        None
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn scan(pieces: &[&[u8]]) -> (Vec<String>, Option<String>) {
+        let (mut scan, mut events) = (EventScan::new(100), Vec::new());
+        for piece in pieces {
+            scan.feed(piece, |data| events.push(String::from_utf8(data).unwrap())).unwrap();
+        }
+        (events, scan.last_id().map(str::to_owned))
+    }
+
+    /// Whole, in single bytes, and cut in two at every place: always the same.
+    fn check(stream: &str, events: &[&str], last_id: Option<&str>) {
+        let bytes = stream.as_bytes();
+        let expected = (events.iter().map(|event| (*event).to_owned()).collect(), last_id.map(str::to_owned));
+        assert_eq!(scan(&[bytes]), expected, "{stream:?}");
+        assert_eq!(scan(&bytes.chunks(1).collect::<Vec<_>>()), expected, "{stream:?} in single bytes");
+        for at in 0..=bytes.len() {
+            assert_eq!(scan(&[&bytes[..at], &bytes[at..]]), expected, "{stream:?} cut at {at}");
+        }
+    }
+
+    #[test]
+    fn streams() {
+        check("", &[], None);
+        check("event: message\nid: p3-1\ndata: {}\n\n", &["{}"], Some("p3-1"));
+        check("id: 0\nretry: 1000\ndata: \n\ndata:{\"a\":1}\n\n", &["{\"a\":1}"], Some("0"));
+        check("data: a\r\ndata: b\r\rdata: c\n\n", &["a\nb", "c"], None);
+        check(": ping\n\ndata\ndata: x\n\nid\n\n", &["\nx"], None);
+        check("data: never ended\n", &[], None);
+    }
+
+    #[test]
+    fn large_events_are_refused() {
+        let mut scan = EventScan::new(10);
+        assert!(scan.feed(b"data: 12345", |_| ()).is_err());
+        let mut scan = EventScan::new(12);
+        assert!(scan.feed(b"data: 123456\n", |_| ()).is_ok());
+        assert!(scan.feed(b"data: 1", |_| ()).is_err());
+    }
+}
