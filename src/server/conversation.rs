@@ -185,10 +185,9 @@ impl Conversation {
             self.list = None;
             return self.list_next();
         }
-        self.fail(Fault::new(
-            FaultKind::HandshakeFailed,
-            format!("{method}: the server answered an error: {message}"),
-        ));
+        let message = format!("{method}: the server answered an error: {message}");
+        let hint = format!("its log may say more: mcpvisor upstream logs {}", self.server.name);
+        self.fail(Fault::new(FaultKind::HandshakeFailed, message).hint(hint));
     }
 
     fn list(&mut self, kind: Kind) {
@@ -276,6 +275,11 @@ impl Conversation {
 
     /// Never silence: who is to be asked, or why nobody can be, is decided where the clients are known.
     fn request(&mut self, id: &str, method: &str, params: Option<&str>) {
+        if method == "initialize" && self.stage == Stage::Greeting {
+            let message = "it echoes what it is sent, and answers nothing";
+            let hint = "is this command an MCP server that speaks on stdin and stdout?";
+            return self.fail(Fault::new(FaultKind::HandshakeFailed, message).hint(hint));
+        }
         if method != "ping" {
             return self.server.say(&self.link, &Said::Request { id, method, params });
         }

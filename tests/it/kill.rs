@@ -404,6 +404,7 @@ fn what_cannot_run_says_why() {
         ("no-command", json!({ "args": ["x"] }), "parked", "bad_config"),
         ("remote", json!({ "url": "http://127.0.0.1:9/mcp" }), "parked", "not_supported"),
         ("exits", demo_entry("--exit-on-init --exit-code 3"), "backoff", "exited"),
+        ("echoes", json!({ "command": "cat" }), "backoff", "handshake_failed"),
         ("refuses", demo_entry("--error-on-init"), "backoff", "handshake_failed"),
         ("chatters", demo_entry("--garbage 20000"), "backoff", "protocol"),
     ];
