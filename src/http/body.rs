@@ -27,6 +27,8 @@ enum State {
     Length,
     /// Inside a chunk size, after so many digits.
     Size(u8),
+    /// In the blanks behind a chunk size: an extension may follow, and nothing else.
+    Blank,
     Extension,
     SizeLf,
     Chunk,
@@ -84,9 +86,9 @@ impl Body {
     fn take_framing(&mut self, byte: u8) -> Result<(), Refusal> {
         self.state = match (self.state, byte) {
             (State::Size(digits), _) if byte.is_ascii_hexdigit() => self.take_digit(digits, byte)?,
-            (State::Size(1..), b'\r') => State::SizeLf,
-            (State::Size(1..), b';' | b' ' | b'\t') => self.take_extra(State::Extension)?,
-            (State::Extension, b'\r') => State::SizeLf,
+            (State::Size(1..) | State::Blank | State::Extension, b'\r') => State::SizeLf,
+            (State::Size(1..) | State::Blank, b' ' | b'\t') => self.take_extra(State::Blank)?,
+            (State::Size(1..) | State::Blank, b';') => self.take_extra(State::Extension)?,
             (State::Extension, byte) if byte >= b' ' || byte == b'\t' => self.take_extra(State::Extension)?,
             (State::SizeLf, b'\n') if self.left == 0 => State::TrailerStart,
             (State::SizeLf, b'\n') => State::Chunk,
@@ -185,6 +187,8 @@ mod tests {
             ("0x5\r\nhello\r\n", 400),
             ("-1\r\n", 400),
             ("5\nhello\r\n", 400),
+            ("5 5\r\nhello\r\n", 400),
+            ("5 \tx;y\r\nhello\r\n", 400),
             ("5\r\rhello\r\n", 400),
             ("5;a\nb\r\nhello", 400),
             ("5\r\nhelloX\r\n", 400),

@@ -155,12 +155,13 @@ fn refusal(error: httparse::Error, buffer: &[u8]) -> Refusal {
     }
 }
 
-/// Whether the request line ends in `HTTP/<digit>`: a version we do not speak, rather than noise.
+/// Whether the third word is `HTTP/<digit>…`: a version we do not speak, rather than noise. What stands behind it
+/// may not have come yet, and so must not matter.
 fn claims_http(buffer: &[u8]) -> bool {
     let start = buffer.iter().position(|b| !is_newline(*b)).unwrap_or(0);
     let line = buffer[start..].split(|b| is_newline(*b)).next().unwrap_or_default();
-    let last = line.rsplit(|b| *b == b' ').next().unwrap_or_default();
-    last.strip_prefix(b"HTTP/").is_some_and(|rest| rest.first().is_some_and(u8::is_ascii_digit))
+    let version = line.splitn(3, |b| *b == b' ').nth(2).unwrap_or_default();
+    version.strip_prefix(b"HTTP/").is_some_and(|rest| rest.first().is_some_and(u8::is_ascii_digit))
 }
 
 fn decide(method: String, target: &str, version: Version, headers: Headers) -> Result<Head, Refusal> {
@@ -348,6 +349,8 @@ mod tests {
             ("GET / HTTP/2.0\r\nHost: a\r\n\r\n", 505),
             ("GET / HTTP/1.2\r\nHost: a\r\n\r\n", 505),
             ("PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n", 505),
+            ("GET / HTTP/2 x\r\nHost: a\r\n\r\n", 505),
+            ("GET / x HTTP/2\r\nHost: a\r\n\r\n", 400),
             ("GET / FTP/1.1\r\nHost: a\r\n\r\n", 400),
             ("GET /\r\nHost: a\r\n\r\n", 400),
             ("G@T / HTTP/1.1\r\nHost: a\r\n\r\n", 400),
