@@ -86,7 +86,7 @@ pub fn why(row: &ServerRow, now: Wall) -> Option<String> {
         });
     }
     if row.state == "auto_disabled" {
-        parts.push(format!("given up, try again with: mcpvisor upstream restart {}", row.name));
+        parts.push(format!("try again with: mcpvisor upstream restart {}", row.name));
     }
     (!parts.is_empty()).then(|| parts.join("; "))
 }
@@ -249,8 +249,8 @@ SERVER            STATE          SINCE  PID  TOOLS  RESTARTS
 a-name-that-is-longer-than-its-column
                   auto_disabled  3m20s    -      0         0
     ten[2J failures in 30 min; exited (look at its log);
-    retry is due; given up, try again with: mcpvisor
-    upstream restart a-name-that-is-longer-than-its-column
+    retry is due; try again with: mcpvisor upstream restart
+    a-name-that-is-longer-than-its-column
 ",
         );
     }
