@@ -12,6 +12,11 @@ pub struct EventScan {
     has_data: bool,
     /// The last byte was a CR: an LF now belongs to it.
     after_cr: bool,
+    /// The first line is over: only that one may begin with a byte order mark.
+    began: bool,
+    /// The id of the event that is being read. It counts when that event is whole: who goes on behind an event that
+    /// was cut would never see it.
+    id: Option<String>,
     last_id: Option<String>,
     bytes_max: usize,
 }
@@ -19,8 +24,16 @@ pub struct EventScan {
 impl EventScan {
     /// `bytes_max` bounds one event; a larger one is an error, after which the stream is of no use.
     pub fn new(bytes_max: usize) -> EventScan {
-        let (line, data) = (Vec::new(), Vec::new());
-        EventScan { line, data, has_data: false, after_cr: false, last_id: None, bytes_max }
+        EventScan {
+            line: Vec::new(),
+            data: Vec::new(),
+            has_data: false,
+            after_cr: false,
+            began: false,
+            id: None,
+            last_id: None,
+            bytes_max,
+        }
     }
 
     /// Calls `event` with the data of each event that is whole now. Events without data are none.
@@ -46,14 +59,18 @@ impl EventScan {
         Ok(())
     }
 
-    /// The id of the last event that had one.
+    /// The id to go on from: of the last whole event that had one.
     pub fn last_id(&self) -> Option<&str> {
         self.last_id.as_deref()
     }
 
     fn end_line(&mut self) -> Option<Vec<u8>> {
-        let line = std::mem::take(&mut self.line);
+        let mut line = std::mem::take(&mut self.line);
+        if !std::mem::replace(&mut self.began, true) && line.starts_with("\u{feff}".as_bytes()) {
+            line.drain(.."\u{feff}".len());
+        }
         if line.is_empty() {
+            self.last_id.clone_from(&self.id);
             let data = std::mem::take(&mut self.data);
             return (std::mem::take(&mut self.has_data) && !data.is_empty()).then_some(data);
         }
@@ -68,7 +85,7 @@ impl EventScan {
                 self.data.extend_from_slice(value);
             }
             b"id" if !value.contains(&0) => {
-                self.last_id = String::from_utf8(value.to_vec()).ok().filter(|id| !id.is_empty());
+                self.id = String::from_utf8(value.to_vec()).ok().filter(|id| !id.is_empty());
             }
             // Comments, `event`, `retry`, and what nobody knows.
             _ => (),
@@ -108,6 +125,8 @@ mod tests {
         check("data: a\r\ndata: b\r\rdata: c\n\n", &["a\nb", "c"], None);
         check(": ping\n\ndata\ndata: x\n\nid\n\n", &["\nx"], None);
         check("data: never ended\n", &[], None);
+        check("id: 1\ndata: a\n\nid: 2\ndata: cut", &["a"], Some("1"));
+        check("\u{feff}data: a\n\n\u{feff}data: b\n\n", &["a"], None);
     }
 
     #[test]

@@ -1,14 +1,18 @@
-//! Server-sent events: what is written means what was meant, to a parser that follows the HTML standard (9.2.6) to
-//! the letter; no message, id or comment can add an event or a field.
+//! Server-sent events, held against a parser that follows the HTML standard (9.2.6) to the letter: what is written
+//! means what was meant, so that no message, id or comment can add an event or a field; what is read is what the
+//! standard says, however the bytes come.
 #![no_main]
 
 use libfuzzer_sys::fuzz_target;
 use mcpvisor::gateway::replay::{self, Replay};
 use mcpvisor::http::event::{Event, write_comment, write_event};
+use mcpvisor::http::events::EventScan;
+use mcpvisor_fuzz::{Dice, each_cut};
 
 fuzz_target!(|data: &[u8]| {
     written(data);
     replayed(data);
+    read(data);
 });
 
 /// An event as a client gets it: its type, its data, and the id that stands behind it.
@@ -61,6 +65,31 @@ fn replayed(message: &[u8]) {
     }
 }
 
+fn read(data: &[u8]) {
+    let bytes_max = [4, 10, 40, data.len()][Dice::of(data).below(4)];
+    let whole = scanned(&[data], bytes_max);
+    each_cut(data, |pieces| assert_eq!(scanned(pieces, bytes_max), whole));
+    assert!(whole.is_some() || bytes_max < data.len());
+    let Some((events, last_id)) = whole else { return };
+    let mut parser = Parser::default();
+    parser.take(data);
+    // Events without data are nothing to MCP, and an id that is no text cannot be sent back.
+    let theirs = parser.got.into_iter().map(|(_, data, _)| data).filter(|data| !data.is_empty());
+    assert_eq!(events, theirs.collect::<Vec<_>>());
+    let id = String::from_utf8(parser.last_id).ok().filter(|id| !id.is_empty());
+    assert_eq!(last_id, id);
+}
+
+/// The data of each event, and the id to go on from; nothing if an event was too large.
+fn scanned(pieces: &[&[u8]], bytes_max: usize) -> Option<(Vec<Vec<u8>>, Option<String>)> {
+    let (mut scan, mut events) = (EventScan::new(bytes_max), Vec::new());
+    for piece in pieces {
+        scan.feed(piece, |data| events.push(data)).ok()?;
+    }
+    assert!(events.iter().all(|event| event.len() <= bytes_max));
+    Some((events, scan.last_id().map(str::to_owned)))
+}
+
 /// The standard's own words as code: line by line, field by field.
 #[derive(Default)]
 struct Parser {
@@ -71,21 +100,26 @@ struct Parser {
     kind: Vec<u8>,
     data: Vec<u8>,
     id: Vec<u8>,
+    last_id: Vec<u8>,
     got: Vec<Got>,
 }
 
 impl Parser {
     fn of(pieces: &[&[u8]]) -> Vec<Got> {
         let mut parser = Parser::default();
-        for byte in pieces.iter().flat_map(|piece| piece.iter()) {
-            let cr = std::mem::replace(&mut parser.after_cr, *byte == b'\r');
+        pieces.iter().for_each(|piece| parser.take(piece));
+        parser.got
+    }
+
+    fn take(&mut self, bytes: &[u8]) {
+        for byte in bytes {
+            let cr = std::mem::replace(&mut self.after_cr, *byte == b'\r');
             match byte {
                 b'\n' if cr => (),
-                b'\r' | b'\n' => parser.end_line(),
-                _ => parser.line.push(*byte),
+                b'\r' | b'\n' => self.end_line(),
+                _ => self.line.push(*byte),
             }
         }
-        parser.got
     }
 
     fn end_line(&mut self) {
@@ -111,6 +145,7 @@ impl Parser {
     }
 
     fn dispatch(&mut self) {
+        self.last_id.clone_from(&self.id);
         let (mut kind, mut data) = (std::mem::take(&mut self.kind), std::mem::take(&mut self.data));
         if data.pop().is_none() {
             return;
