@@ -7,6 +7,7 @@ use mcpvisor::base::finding::{Finding, Severity};
 use mcpvisor::base::limits::SERVERS_MAX;
 use mcpvisor::config::json::{self, Node};
 use mcpvisor::config::{self, Config, Launch, Template};
+use mcpvisor_fuzz::Dice;
 use serde_json::Value;
 use std::collections::BTreeSet;
 
@@ -22,10 +23,12 @@ fuzz_target!(|data: &[u8]| {
     };
     as_serde_reads(text.strip_prefix('\u{feff}').unwrap_or(text));
     let (config, findings) = config::parse(text, FILE);
-    assert_eq!((&config, &findings), (&config::parse(text, FILE).0, &config::parse(text, FILE).1));
     promises(text, &config, &findings);
-    let report = config::report(text, FILE, &config, &findings);
-    assert!(report.contains(FILE));
+    // It takes longer than all the rest.
+    if Dice::of(data).below(8) == 0 {
+        let report = config::report(text, FILE, &config, &findings);
+        assert!(report.contains(FILE));
+    }
     if let Ok(template) = Template::parse(text) {
         assert_eq!(template.raw(), text);
     }
