@@ -25,6 +25,7 @@ use serde_json::{Value, json};
 use std::fs;
 use std::os::fd::AsFd;
 use std::os::unix::process::CommandExt;
+use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::Duration;
@@ -206,7 +207,13 @@ impl Rig {
         let mut command = self.command(&["serve", "--listen", "127.0.0.1:0"]);
         let guardian = command.stdout(Stdio::null()).stderr(log).spawn().unwrap();
         let guardian_hold = Hold::of_process(&procfs::process(guardian.id()).unwrap()).unwrap();
-        let (daemon, servers) = self.wait_until_ready(&guardian_hold);
+        let ready = catch_unwind(AssertUnwindSafe(|| self.wait_until_ready(&guardian_hold)));
+        let (daemon, servers) = ready.unwrap_or_else(|failed| {
+            // What was started is ended, in order, before the test fails.
+            let _ = guardian_hold.signal(Signal::SIGTERM);
+            wait_all(std::slice::from_ref(&guardian_hold), soon(), None);
+            resume_unwind(failed)
+        });
         Serve { guardian, guardian_hold, daemon, servers }
     }
 
