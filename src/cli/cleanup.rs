@@ -1,25 +1,16 @@
 //! `mcpvisor cleanup`: what earlier or dead instances left, shown, asked about, and ended.
 
 use super::exit::{Exit, Failure, Outcome};
-use super::options::Given;
+use super::options::{self, Given};
 use super::output::Out;
-use super::serve::of;
-use crate::daemon::setup;
 use crate::reaper::cleanup::{Cleanup, CleanupReport};
 use std::io::{self, BufRead, IsTerminal, Write};
 
 /// Exits 3 if there was nothing to end, 1 if something could not be ended or was not agreed to.
 pub fn run(given: &Given, out: &mut Out) -> Outcome {
-    let failed =
-        |fault: crate::base::fault::Fault| Failure::new(Exit::Failed, fault.message).hint(fault.hint);
-    let data_dir = data_dir(given);
-    let dir = setup::state_dir(&of(&given.options), data_dir.as_deref()).map_err(failed)?;
-    let cleanup = Cleanup::open(&dir, given.all).map_err(|error| {
-        let exit =
-            Exit::ALL.into_iter().find(|exit| exit.code() == error.exit_code()).unwrap_or(Exit::Failed);
-        let fault = error.fault();
-        Failure::new(exit, fault.message).hint(fault.hint)
-    })?;
+    let dir = options::state_dir(&given.options)?;
+    let cleanup = Cleanup::open(&dir, given.all)
+        .map_err(|error| Failure::of(Exit::of_code(error.exit_code()), error.fault()))?;
     let found = cleanup.look();
     if given.dry_run || found.is_clean() {
         show(&found, given, out);
@@ -58,11 +49,4 @@ fn agreed(count: usize) -> bool {
     // Nothing that can be read is no agreement.
     let _ = io::stdin().lock().read_line(&mut answer);
     matches!(answer.trim(), "y" | "Y" | "yes")
-}
-
-/// The config's word on where the state is, if there is a config that can be read.
-pub fn data_dir(given: &Given) -> Option<String> {
-    let (path, _) = setup::find(&of(&given.options)).ok()?;
-    let text = setup::read_file(&path?).ok()?;
-    crate::config::parse(&text, "").0.data_dir
 }

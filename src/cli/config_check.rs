@@ -15,7 +15,7 @@ pub fn run(given: &Given, out: &mut Out) -> Outcome {
     if let Some(named) = given.words.first() {
         options.config = Some(PathBuf::from(named));
     }
-    let bad = |fault: crate::base::fault::Fault| Failure::new(Exit::Config, fault.message).hint(fault.hint);
+    let bad = |fault| Failure::of(Exit::Config, fault);
     let (path, looked) = setup::find(&options).map_err(bad)?;
     let Some(path) = path else {
         let looked: Vec<String> = looked.iter().map(|path| path.display().to_string()).collect();

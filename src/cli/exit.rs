@@ -44,6 +44,11 @@ impl Exit {
         self as u8
     }
 
+    /// The exit of a code that a lower floor chose; a code that is none of ours is a failure.
+    pub fn of_code(code: u8) -> Exit {
+        Exit::ALL.into_iter().find(|exit| exit.code() == code).unwrap_or(Exit::Failed)
+    }
+
     /// The meaning, as the help prints it.
     pub fn meaning(self) -> &'static str {
         match self {
@@ -82,6 +87,11 @@ impl Failure {
         Failure { exit, message: message.into(), hint: String::new() }
     }
 
+    /// The fault's words, with this exit.
+    pub fn of(exit: Exit, fault: Fault) -> Failure {
+        Failure { exit, message: fault.message, hint: fault.hint }
+    }
+
     pub fn usage(message: impl Into<String>) -> Failure {
         Failure::new(Exit::Usage, message)
     }
@@ -94,7 +104,7 @@ impl Failure {
 
 impl From<Fault> for Failure {
     fn from(fault: Fault) -> Failure {
-        Failure { exit: Exit::Failed, message: fault.message, hint: fault.hint }
+        Failure::of(Exit::Failed, fault)
     }
 }
 

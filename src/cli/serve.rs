@@ -57,10 +57,7 @@ pub fn run(given: &Given, _: &mut Out) -> Outcome {
         Ok(Ended::OutOfTime) => {
             Err(Failure::new(Exit::Failed, "shut down: some servers did not end in time"))
         }
-        Err((fault, code)) => {
-            let exit = Exit::ALL.into_iter().find(|exit| exit.code() == code).unwrap_or(Exit::Failed);
-            Err(Failure::new(exit, fault.message).hint(fault.hint))
-        }
+        Err((fault, code)) => Err(Failure::of(Exit::of_code(code), fault)),
     }
 }
 

@@ -1,6 +1,7 @@
 //! The last events of one stream: numbered, bounded, and given again to a client that says where it stopped.
 
 use crate::base::limits::{REPLAY_BYTES_MAX, REPLAY_EVENTS_MAX};
+use crate::http::event::{Event, write_event};
 use crate::mcp::line::one_line;
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -57,18 +58,10 @@ impl Replay {
     }
 }
 
-/// One event of a stream. JSON has no raw newline in a token, so one `data:` line is enough.
+/// One event of a stream: the message on one line of data.
 pub fn event(id: Option<&str>, message: &[u8]) -> Vec<u8> {
     let mut out = Vec::with_capacity(message.len() + 48);
-    out.extend_from_slice(b"event: message\n");
-    if let Some(id) = id {
-        out.extend_from_slice(b"id: ");
-        out.extend_from_slice(id.as_bytes());
-        out.push(b'\n');
-    }
-    out.extend_from_slice(b"data: ");
-    out.extend_from_slice(&one_line(message));
-    out.extend_from_slice(b"\n\n");
+    write_event(&mut out, &Event { event: Some("message"), id, data: &one_line(message) });
     out
 }
 

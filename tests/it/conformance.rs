@@ -3,6 +3,7 @@
 //! What this needs is installed by scripts/test; without it the test says so and passes, unless `IT_PEERS=required`.
 #![allow(clippy::disallowed_methods, reason = "tests start plain processes")]
 
+use crate::support::all_installed;
 use crate::support::daemon::{Daemon, run};
 use crate::support::raw::{self, Raw};
 use serde_json::{Value, json};
@@ -17,18 +18,8 @@ fn root() -> &'static Path {
     Path::new(env!("CARGO_MANIFEST_DIR"))
 }
 
-/// Whether these are there; if not, says so.
 fn installed(files: &[&str]) -> bool {
-    let missing: Vec<_> = files.iter().filter(|file| !root().join(file).exists()).collect();
-    if missing.is_empty() {
-        return true;
-    }
-    assert!(
-        std::env::var_os("IT_PEERS").is_none_or(|value| value != "required"),
-        "not installed: {missing:?}"
-    );
-    eprintln!("skipped: not installed: {missing:?} (run: scripts/test)");
-    false
+    all_installed(files.iter().map(|file| root().join(file)))
 }
 
 /// The reference server over stdio: its program and arguments.

@@ -119,11 +119,6 @@ impl Exchange {
         self.state == State::Broken || self.socket.peer_closed()
     }
 
-    /// The response will say `Connection: close`, and so it will be.
-    pub fn close_after(&mut self) {
-        self.keep_alive = false;
-    }
-
     /// Closes the connection without an answer, or in the middle of one: the client sees that it was cut.
     pub fn abandon(&mut self) {
         self.state = State::Broken;

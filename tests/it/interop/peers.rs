@@ -2,6 +2,7 @@
 //! Versions are pinned by the lock files in tests/peers.
 
 use crate::support::TempDir;
+use crate::support::all_installed;
 use crate::support::daemon::run;
 use serde_json::{Value, json};
 use std::path::{Path, PathBuf};
@@ -195,14 +196,5 @@ pub fn path() -> String {
 
 /// Whether everything is there; if not, says what is not.
 pub fn complete<'a>(programs: impl IntoIterator<Item = &'a str>) -> bool {
-    let missing: Vec<&str> = programs.into_iter().filter(|program| !installed(program).exists()).collect();
-    if missing.is_empty() {
-        return true;
-    }
-    assert!(
-        std::env::var_os("IT_PEERS").is_none_or(|value| value != "required"),
-        "not installed: {missing:?}"
-    );
-    eprintln!("skipped: not installed: {missing:?} (run: scripts/test)");
-    false
+    all_installed(programs.into_iter().map(installed))
 }

@@ -30,6 +30,21 @@ pub const PATIENCE: Duration = Duration::from_secs(30);
 /// The binary under test.
 pub const BINARY: &str = env!("CARGO_BIN_EXE_mcpvisor");
 
+/// Whether these files, which scripts/test installs, are there; if not, says so. Where they are required
+/// (`IT_PEERS=required`), a missing one fails the test.
+pub fn all_installed(files: impl IntoIterator<Item = PathBuf>) -> bool {
+    let missing: Vec<PathBuf> = files.into_iter().filter(|file| !file.exists()).collect();
+    if missing.is_empty() {
+        return true;
+    }
+    assert!(
+        std::env::var_os("IT_PEERS").is_none_or(|value| value != "required"),
+        "not installed: {missing:?}"
+    );
+    eprintln!("skipped: not installed: {missing:?} (run: scripts/test)");
+    false
+}
+
 /// Asks `probe` again and again until it gives something; panics with `what` when `patience` is over.
 pub fn until_within<T>(what: &str, patience: Duration, mut probe: impl FnMut() -> Option<T>) -> T {
     let deadline = Instant::now() + patience;
