@@ -8,10 +8,12 @@
 //! floor 4  daemon/    assembly: start order, desired <-> running, shutdown order, single instance
 //!          gateway/   downstream: the HTTP front, sessions, catalogue, routing both ways
 //!          api/       what people and tools see: REST and status (reads snapshots, sends commands)
-//! floor 3  server/    one server: machine.rs (pure), supervisor.rs (its thread), link.rs, process.rs (a life)
-//!          reaper/    mark.rs, judge.rs (pure), sweep.rs, guardian.rs
+//! floor 3  server/    one server: machine.rs (pure), supervisor.rs (its thread), link.rs, life.rs (a life)
+//!          engine/    one container engine: its API over a Unix socket, attach, pulls, events
+//!          reaper/    mark.rs, judge.rs (pure), sweep.rs, guardian.rs   (reaper -> engine; server -> engine, reaper)
 //! floor 2  config/    text -> (Config, Vec<Finding>)
 //!          diagnose/  fault kinds and their classes
+//!          store/     the state database: what was created, what is still to be removed
 //! floor 1  mcp/       the protocol without I/O: JSON-RPC spans, handshake, lists, pending calls
 //!          http/      HTTP/1.1 heads and bodies, both directions, without sockets
 //! floor 0  base/      ids, time as a value, Fault and Finding, limits, redaction
@@ -26,7 +28,9 @@ pub mod mcp;
 
 pub mod config;
 pub mod diagnose;
+pub mod store;
 
+pub mod engine;
 pub mod reaper;
 pub mod server;
 

@@ -55,12 +55,36 @@ pub enum FaultKind {
     Unknown,
     /// The engine that a server lives on is away.
     EngineAway,
+    /// The image of a container does not exist, or may not be pulled.
+    ImageNotFound,
+    /// Something that is not ours stands where ours would: it is left alone.
+    NotOurs,
+    /// A remote server wants a login (401), or refuses the one that it was given.
+    NeedsLogin,
+    /// The container was killed for using more memory than it may.
+    OomKilled,
+    /// A remote server has forgotten our session.
+    SessionLost,
+    /// A remote server answered with an HTTP status, or a body, that is not MCP.
+    BadUpstream,
+    /// A remote server could not be reached: its name, its address, its port, or the time it took.
+    Unreachable,
+    /// The TLS handshake with a remote server failed.
+    TlsFailed,
+    /// The engine answered a call with an error of its own, or with nonsense.
+    EngineError,
+    /// An image could not be pulled for a reason of the registry or the way to it.
+    PullFailed,
+    /// The way to the server broke while it worked: whether it did is not known.
+    OutcomeUnknown,
+    /// Client and server speak eras of the protocol between which this cannot be carried.
+    NotBridgeable,
     /// Something of ours failed; a bug or a broken host.
     Internal,
 }
 
 impl FaultKind {
-    pub const ALL: [FaultKind; 23] = [
+    pub const ALL: [FaultKind; 35] = [
         FaultKind::BadConfig,
         FaultKind::NotSupported,
         FaultKind::NotFound,
@@ -83,6 +107,18 @@ impl FaultKind {
         FaultKind::NotReady,
         FaultKind::Unknown,
         FaultKind::EngineAway,
+        FaultKind::ImageNotFound,
+        FaultKind::NotOurs,
+        FaultKind::NeedsLogin,
+        FaultKind::OomKilled,
+        FaultKind::SessionLost,
+        FaultKind::BadUpstream,
+        FaultKind::Unreachable,
+        FaultKind::TlsFailed,
+        FaultKind::EngineError,
+        FaultKind::PullFailed,
+        FaultKind::OutcomeUnknown,
+        FaultKind::NotBridgeable,
         FaultKind::Internal,
     ];
 
@@ -111,6 +147,18 @@ impl FaultKind {
             FaultKind::NotReady => "not_ready",
             FaultKind::Unknown => "unknown",
             FaultKind::EngineAway => "engine_away",
+            FaultKind::ImageNotFound => "image_not_found",
+            FaultKind::NotOurs => "not_ours",
+            FaultKind::NeedsLogin => "needs_login",
+            FaultKind::OomKilled => "oom_killed",
+            FaultKind::SessionLost => "session_lost",
+            FaultKind::BadUpstream => "bad_upstream",
+            FaultKind::Unreachable => "unreachable",
+            FaultKind::TlsFailed => "tls_failed",
+            FaultKind::EngineError => "engine_error",
+            FaultKind::PullFailed => "pull_failed",
+            FaultKind::OutcomeUnknown => "outcome_unknown",
+            FaultKind::NotBridgeable => "not_bridgeable",
             FaultKind::Internal => "internal",
         }
     }

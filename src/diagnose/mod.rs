@@ -21,7 +21,10 @@ pub fn class(kind: FaultKind) -> Class {
         | FaultKind::NotSupported
         | FaultKind::NotFound
         | FaultKind::NotExecutable
-        | FaultKind::BadWorkingDir => Class::Human,
+        | FaultKind::BadWorkingDir
+        | FaultKind::ImageNotFound
+        | FaultKind::NotOurs
+        | FaultKind::NeedsLogin => Class::Human,
         FaultKind::SpawnFailed
         | FaultKind::Exited
         | FaultKind::Signaled
@@ -29,14 +32,25 @@ pub fn class(kind: FaultKind) -> Class {
         | FaultKind::ConnectTimeout
         | FaultKind::HandshakeFailed
         | FaultKind::Protocol
-        | FaultKind::Deaf => Class::Server,
-        FaultKind::HostResources | FaultKind::EngineAway | FaultKind::Internal => Class::Host,
+        | FaultKind::Deaf
+        | FaultKind::OomKilled
+        | FaultKind::SessionLost
+        | FaultKind::BadUpstream
+        | FaultKind::Unreachable
+        | FaultKind::TlsFailed => Class::Server,
+        FaultKind::HostResources
+        | FaultKind::EngineAway
+        | FaultKind::Internal
+        | FaultKind::EngineError
+        | FaultKind::PullFailed => Class::Host,
         FaultKind::CallTimeout
         | FaultKind::Cancelled
         | FaultKind::Stopped
         | FaultKind::Busy
         | FaultKind::TooLarge
         | FaultKind::NotReady
-        | FaultKind::Unknown => Class::Nobody,
+        | FaultKind::Unknown
+        | FaultKind::OutcomeUnknown
+        | FaultKind::NotBridgeable => Class::Nobody,
     }
 }

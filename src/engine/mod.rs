@@ -1,0 +1,1 @@
+//! Floor 3: one container engine that speaks the Docker Engine API.
