@@ -4,8 +4,8 @@ use crate::base::fault::Fault;
 use crate::base::id::Life;
 use crate::config::{Config, Launch, ServerConfig, Template, expand_home};
 use crate::reaper::mark::Marker;
-use crate::server::machine::Policy;
 use crate::server::supervisor::Plan;
+use crate::server::{self, machine::Policy};
 use crate::sys::spawn::Program;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -25,7 +25,7 @@ pub fn inherited(environment: impl Iterator<Item = (String, String)>) -> Vec<(St
 /// How the lives of this server are made. The entry is copied; the environment is read at every launch.
 pub fn plan(entry: &ServerConfig, marker: &Marker) -> Box<Plan> {
     let (entry, marker) = (entry.clone(), marker.clone());
-    Box::new(move |life| program(&entry, &marker, life))
+    Box::new(move |life| program(&entry, &marker, life).map(server::launch::Launch::Process))
 }
 
 fn program(entry: &ServerConfig, marker: &Marker, life: Life) -> Result<Program, Fault> {

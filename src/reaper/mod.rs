@@ -9,6 +9,8 @@ pub mod keeper;
 pub mod ledger;
 pub mod link;
 pub mod mark;
+pub mod removal;
 pub mod strangers;
 pub mod sweep;
 pub mod tree;
+pub mod whose;

@@ -1,0 +1,3 @@
+//! A life in a container.
+
+pub mod birth;
