@@ -6,6 +6,7 @@ pub mod guardian;
 pub mod instance;
 pub mod judge;
 pub mod keeper;
+pub mod labels;
 pub mod ledger;
 pub mod link;
 pub mod mark;
