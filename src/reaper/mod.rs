@@ -5,6 +5,7 @@ pub mod clear;
 pub mod guardian;
 pub mod instance;
 pub mod judge;
+pub mod judge_container;
 pub mod keeper;
 pub mod labels;
 pub mod ledger;
