@@ -261,3 +261,31 @@ pub const DOCKER_CONFIG_BYTES_MAX: u64 = 1 << 20;
 
 /// From SIGKILL of a Docker CLI that took too long to leaving its end to a thread.
 pub const ENGINE_CLI_KILL_PATIENCE: Duration = Duration::from_secs(2);
+
+/// Rows of the state database: containers that were created (the oldest that are gone are dropped first), removals
+/// owed, values remembered. 512 is several hundred times what a day of restarts makes; past each, the oldest goes.
+pub const CREATED_ROWS_MAX: usize = 512;
+pub const OWED_ROWS_MAX: usize = 512;
+pub const VALUE_ROWS_MAX: usize = 4096;
+
+/// Bytes of one remembered value, and of all of them, which are kept in memory too; a larger one is refused, and
+/// past the sum the oldest are forgotten.
+pub const VALUE_BYTES_MAX: usize = 64 << 10;
+pub const VALUES_BYTES_MAX: usize = 4 << 20;
+
+/// Rows that changed and are not on the disk yet. Past this (a disk that is full for days) the whole database is
+/// written anew at the next success, which is no more than its rows.
+pub const UNSAVED_ROWS_MAX: usize = CREATED_ROWS_MAX + OWED_ROWS_MAX + VALUE_ROWS_MAX;
+
+/// How long whoever must know that something is on the disk waits for it, or for the database to be read at all.
+/// 1 s: a commit takes 3 ms; a disk that takes longer is in trouble, which is said, and nobody is held up by it.
+pub const STORE_PATIENCE: Duration = Duration::from_secs(1);
+
+/// Broken databases that are kept beside the new one; the oldest goes. Also how often a run begins anew before it
+/// goes on in memory: a disk that breaks three files will break the next.
+pub const BROKEN_DATABASES_MAX: usize = 3;
+
+/// Characters kept of why a removal failed.
+pub const REMOVAL_ERROR_CHARS_MAX: usize = 300;
+
+const _: () = assert!(VALUE_BYTES_MAX <= VALUES_BYTES_MAX);
