@@ -165,6 +165,9 @@ pub const SYNTAX_MISTAKES_MAX: usize = 20;
 /// The longest span that a config key may ask for. One day: longer is a slip of unit (nanoseconds, say).
 pub const CONFIG_SPAN_MAX: Duration = Duration::from_secs(24 * 60 * 60);
 
+/// Bytes of memory that a container may be limited to. 6 MiB: engines refuse less; such an entry is parked.
+pub const CONTAINER_MEMORY_MIN: u64 = 6 << 20;
+
 /// Patience of the guardian and of a daemon that lost its guardian: from SIGTERM to SIGKILL.
 pub const CRASH_TERM_PATIENCE: Duration = Duration::from_millis(300);
 

@@ -1,6 +1,6 @@
 //! From an entry of the config to what a life runs: variables resolved now, environment scrubbed, marks set.
 
-use crate::base::fault::Fault;
+use crate::base::fault::{Fault, FaultKind};
 use crate::base::id::Life;
 use crate::config::{Config, Launch, ServerConfig, Template, expand_home};
 use crate::reaper::mark::Marker;
@@ -29,10 +29,16 @@ pub fn plan(entry: &ServerConfig, marker: &Marker) -> Box<Plan> {
 }
 
 fn program(entry: &ServerConfig, marker: &Marker, life: Life) -> Result<Program, Fault> {
+    if entry.isolation.is_some() {
+        // What was to run in a container never runs here instead.
+        let message = format!("start {}: containers are not yet supported", entry.name);
+        return Err(
+            Fault::new(FaultKind::NotSupported, message).hint("it runs on the host without `isolation`")
+        );
+    }
     let Launch::Process { command, args, env, working_dir } = &entry.launch else {
         let fault = entry.problem.clone();
-        return Err(fault
-            .unwrap_or_else(|| Fault::new(crate::base::fault::FaultKind::NotSupported, "nothing to run")));
+        return Err(fault.unwrap_or_else(|| Fault::new(FaultKind::NotSupported, "nothing to run")));
     };
     let lookup = |name: &str| std::env::var(name).ok();
     let resolve = |template: &Template| template.resolve(lookup);

@@ -19,3 +19,4 @@ pub mod pull;
 pub mod stream;
 pub mod wait;
 mod wire;
+pub mod spec;
