@@ -292,3 +292,9 @@ pub const BROKEN_DATABASES_MAX: usize = 3;
 pub const REMOVAL_ERROR_CHARS_MAX: usize = 300;
 
 const _: () = assert!(VALUE_BYTES_MAX <= VALUES_BYTES_MAX);
+
+/// Images that are pulled at the same time. 3: more only share the same line; the others wait outside the start gate.
+pub const PULLS_MAX: usize = 3;
+
+/// How often the progress of a pull is shown; engines tell it ten times a second per layer.
+pub const PULL_REPORT_EVERY: Duration = Duration::from_millis(500);

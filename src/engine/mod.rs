@@ -16,7 +16,7 @@ pub mod events;
 pub mod logs;
 pub mod patience;
 pub mod pull;
+pub mod spec;
 pub mod stream;
 pub mod wait;
 mod wire;
-pub mod spec;

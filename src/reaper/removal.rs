@@ -8,9 +8,9 @@ use super::whose::Whose;
 use crate::engine::by_cli::Reach;
 use crate::engine::error::{EngineError, EngineErrorKind};
 use crate::engine::patience::Patience;
+use crate::sys::clock;
 use crate::sys::net::poll_until;
 use crate::sys::wake::Wake;
-use crate::sys::clock;
 use std::time::Duration;
 
 /// The patience of each try; with each the engine has shown that it is slow.
@@ -181,9 +181,9 @@ fn answer(
 ) -> Answer {
     let within = |span| Patience { deadline: clock::now() + span, cancel };
     let asked = match ask {
-        Ask::Look(patience) => reach.inspect(id, &within(patience)).map(|seen| {
-            if whose.owns(&seen.labels) { Answer::Ours } else { Answer::NotOurs }
-        }),
+        Ask::Look(patience) => reach
+            .inspect(id, &within(patience))
+            .map(|seen| if whose.owns(&seen.labels) { Answer::Ours } else { Answer::NotOurs }),
         Ask::Remove(patience) => reach.remove(id, &within(patience)).map(|()| Answer::Done),
         Ask::Pause(span) => return pause(span, cancel),
     };

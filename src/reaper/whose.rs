@@ -3,6 +3,9 @@
 use super::labels::{self, Labels};
 use std::collections::BTreeMap;
 
+/// The variant of a life that all sessions share.
+pub const SHARED: &str = "shared";
+
 /// What its labels must say.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Whose {
@@ -20,9 +23,10 @@ impl Whose {
         let same = labels.instance == self.instance
             && labels.server == self.server
             && labels.variant == self.variant;
-        same && self.life.as_ref().is_none_or(|(session, life)| {
-            labels.session == *session && labels.life == *life
-        })
+        same && self
+            .life
+            .as_ref()
+            .is_none_or(|(session, life)| labels.session == *session && labels.life == *life)
     }
 
     /// The same as filters for a list.

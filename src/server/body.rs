@@ -128,8 +128,12 @@ impl<'a, V: Vessel> Body<'a, V> {
                 self.useless = true;
                 self.conversation.fail(fault);
             }
+            Some(News::Lost(fault)) if self.may_be_useless() => {
+                self.useless = true;
+                self.conversation.lost(fault);
+            }
             Some(News::Well) => self.conversation.probe(),
-            Some(News::Useless(_)) | None => (),
+            Some(News::Useless(_) | News::Lost(_)) | None => (),
         }
     }
 
@@ -288,6 +292,7 @@ impl<'a, V: Vessel> Body<'a, V> {
                 Order::CloseInput => {
                     self.stop();
                     self.link.close_stdin();
+                    self.vessel.closing();
                 }
                 Order::Term => {
                     self.stop();

@@ -8,13 +8,15 @@ use super::handle::{Report, Server};
 use super::launch::Launch;
 use super::link::Link;
 use super::machine::Event;
-use super::orders::Orders;
+use super::orders::{Order, Orders};
 use super::process;
 use super::vessel::Vessel;
+use super::{container, docker_cli};
 use crate::base::fault::{Fault, FaultKind};
 use crate::base::id::Life;
 use crate::reaper::keeper::Keeper;
 use crate::sys::thread;
+use nix::poll::{PollTimeout, poll};
 use std::io;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
@@ -40,8 +42,23 @@ pub fn begin(birth: Birth, launch: Result<Launch, Fault>) -> io::Result<()> {
 fn run(birth: Birth, launch: Result<Launch, Fault>) {
     match launch {
         Ok(Launch::Process(program)) => process::run(birth, &program),
+        Ok(Launch::Container(plan)) => container::run(birth, &plan),
+        Ok(Launch::DockerCli(plan)) => docker_cli::run(birth, &plan),
         Err(fault) => {
             birth.server.tell(Report::Event(Event::SpawnFailed(birth.life, fault.kind), Some(fault)))
+        }
+    }
+}
+
+/// It exists and cannot be served: says so, and waits until it is to be cleared up.
+pub(super) fn unfit(server: &Server, life: Life, error: &io::Error, orders: &Orders) {
+    let fault = Fault::new(FaultKind::HostResources, format!("serve {}: {error}", server.name));
+    server.tell(Report::Event(Event::Exited(life, fault.kind), Some(fault)));
+    loop {
+        // EINTR: it is asked again.
+        let _ = poll(&mut [orders.wake().poll_fd()], PollTimeout::NONE);
+        if orders.take().any(|order| order == Order::Clear) {
+            return;
         }
     }
 }

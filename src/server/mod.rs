@@ -7,6 +7,7 @@ pub mod board;
 mod body;
 pub mod container;
 pub mod conversation;
+pub mod docker_cli;
 pub mod gate;
 pub mod handle;
 pub mod launch;

@@ -62,6 +62,8 @@ impl Vessel for Process<'_> {
         false
     }
 
+    fn closing(&mut self) {}
+
     fn term(&mut self) {
         self.0.signal_group(Signal::SIGTERM);
     }

@@ -70,6 +70,8 @@ pub fn start(
         gate: Box::new(gate),
         orders: None,
         pid: None,
+        container: None,
+        progress: None,
         last_error: None,
         last_success: None,
         tape,
@@ -96,6 +98,8 @@ struct Supervisor {
     /// The mailbox of the current life.
     orders: Option<(Life, Orders)>,
     pid: Option<u32>,
+    container: Option<String>,
+    progress: Option<String>,
     last_error: Option<(Fault, Wall)>,
     last_success: Option<Wall>,
     tape: Tape,
@@ -133,6 +137,12 @@ impl Supervisor {
                 self.pid = pid;
                 self.step(Event::Spawned(life));
             }
+            Report::Contained(life, id) if self.machine.life() == Some(life) => self.container = Some(id),
+            Report::Progress(life, text) if self.machine.life() == Some(life) => {
+                self.progress = Some(text);
+                self.publish();
+            }
+            Report::Contained(..) | Report::Progress(..) => (),
             Report::Listed(life) => {
                 log::info!("{}: what it lists has changed (life {life})", self.server.name);
                 self.publish();
@@ -174,6 +184,10 @@ impl Supervisor {
         if self.machine.life().is_none() {
             self.orders = None;
             self.pid = None;
+            self.container = None;
+        }
+        if after.1 != "pulling" {
+            self.progress = None;
         }
         if before.0 != after.0 {
             self.announce(event, before.0, now);
@@ -312,6 +326,8 @@ impl Supervisor {
             phase: (!phase.is_empty()).then_some(phase),
             since: at(self.machine.since()),
             pid: self.pid,
+            container: self.container.clone(),
+            progress: self.progress.clone(),
             life: self.machine.life(),
             tools: known.list(Kind::Tools).map_or(0, |tools| tools.len()),
             protocol: known.greeting.map(|greeting| greeting.version.clone()),
@@ -336,6 +352,8 @@ fn first_status(charge: &Charge, machine: &machine::Server) -> Status {
         phase: None,
         since: clock::wall().rfc3339(),
         pid: None,
+        container: None,
+        progress: None,
         life: None,
         tools: 0,
         protocol: None,

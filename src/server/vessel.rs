@@ -26,6 +26,8 @@ pub(super) struct End {
 pub(super) enum News {
     /// It is of no use any more.
     Useless(Fault),
+    /// The way to it is broken. What its callers asked for may have been done.
+    Lost(Fault),
     /// It is well, as far as can be seen from outside: now the server itself is to be asked.
     Well,
 }
@@ -48,6 +50,9 @@ pub(super) trait Vessel {
 
     /// Asks from outside whether it is well; the answer is `News`. `false`: there is nothing to ask.
     fn examine(&mut self) -> bool;
+
+    /// Its input was closed: the first rung.
+    fn closing(&mut self);
 
     /// The polite rung.
     fn term(&mut self);

@@ -4,11 +4,10 @@
 //! thread for one job at a time, and ends with it; every job has its deadlines. It asks for a container's labels
 //! before it touches it.
 
-
 use crate::engine::answers::Inspected;
+use crate::engine::by_cli::Reach;
 use crate::engine::error::{EngineError, EngineErrorKind};
 use crate::engine::patience::Patience;
-use crate::engine::by_cli::Reach;
 use crate::reaper::whose::Whose;
 use crate::sys::thread;
 use crate::sys::wake::Wake;
@@ -20,7 +19,7 @@ const CALL_PATIENCE: Duration = Duration::from_secs(10);
 
 /// What a hand does.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Job {
+pub(in crate::server) enum Job {
     /// Looks at it, for a probe. Answered within this time, or not.
     Examine(Duration),
     /// The polite signal: the one that the image wants.
@@ -30,7 +29,7 @@ pub(super) enum Job {
 
 /// What came of it.
 #[derive(Debug)]
-pub(super) enum Done {
+pub(in crate::server) enum Done {
     Examined(Result<Box<Inspected>, EngineError>),
     /// The signal is delivered.
     Signalled,
@@ -42,7 +41,7 @@ pub(super) enum Done {
 }
 
 /// INVARIANT: at most one job is under way; one more may wait, and a stronger one takes its place.
-pub(super) struct Hand {
+pub(in crate::server) struct Hand {
     reach: Reach,
     whose: Whose,
     wake: Wake,
@@ -54,12 +53,12 @@ pub(super) struct Hand {
 
 impl Hand {
     /// `wake` is woken when a job is done.
-    pub(super) fn new(reach: Reach, whose: Whose, wake: Wake) -> Hand {
+    pub(in crate::server) fn new(reach: Reach, whose: Whose, wake: Wake) -> Hand {
         let (report, done) = bounded(1);
         Hand { reach, whose, wake, done, report, busy: false, waiting: None }
     }
 
-    pub(super) fn give(&mut self, id: &str, job: Job) {
+    pub(in crate::server) fn give(&mut self, id: &str, job: Job) {
         if self.busy {
             let weaker = matches!(job, Job::Examine(_)) && self.waiting.is_some();
             if !weaker {
@@ -85,14 +84,14 @@ impl Hand {
     }
 
     /// What the last job came to, once; the next one begins then.
-    pub(super) fn take(&mut self) -> Option<Done> {
+    pub(in crate::server) fn take(&mut self) -> Option<Done> {
         let done = self.done.try_recv().ok()?;
         self.next();
         Some(done)
     }
 
     /// Waits for what is under way; it ends by its own deadlines.
-    pub(super) fn rest(&mut self) {
+    pub(in crate::server) fn rest(&mut self) {
         self.waiting = None;
         if self.busy {
             // It cannot end without a report, unless it panicked: then nothing comes, and nothing is under way.

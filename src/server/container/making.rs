@@ -127,7 +127,8 @@ impl<'a> Making<'a> {
 
     fn predecessors(&self) -> Result<Answer, EngineError> {
         let filters = self.whose.any_life().filters();
-        let filters: Vec<(&str, &str)> = filters.iter().map(|(name, value)| (*name, value.as_str())).collect();
+        let filters: Vec<(&str, &str)> =
+            filters.iter().map(|(name, value)| (*name, value.as_str())).collect();
         let found = self.plan.engine.list(&filters, &self.within(LOOK_PATIENCE))?;
         Ok(Answer::Found(found.into_iter().map(|listed| listed.id).collect()))
     }
@@ -173,7 +174,9 @@ impl<'a> Making<'a> {
         }
         let code = engine.inspect(id, &Patience::of(LOOK_PATIENCE)).map_or(0, |seen| seen.exit_code);
         let (kind, hint) = match code {
-            127 => (FaultKind::NotFound, "is the program in the image? `image` of its `isolation` names another"),
+            127 => {
+                (FaultKind::NotFound, "is the program in the image? `image` of its `isolation` names another")
+            }
             126 => (FaultKind::NotExecutable, "the image has it, but not as an executable file"),
             _ => (FaultKind::EngineError, "the engine could not start it"),
         };
@@ -192,7 +195,9 @@ impl<'a> Making<'a> {
             // Whoever it is, it is not in the way: its labels have changed since it was listed.
             (Removed::NotOurs, _) => Answer::Done,
             (Removed::Owed, Some(error)) => self.failed(&error),
-            (Removed::Owed, None) => Answer::Failed(Failure { kind: FaultKind::EngineError, in_doubt: false }),
+            (Removed::Owed, None) => {
+                Answer::Failed(Failure { kind: FaultKind::EngineError, in_doubt: false })
+            }
         }
     }
 
@@ -224,7 +229,9 @@ impl<'a> Making<'a> {
             )?;
             let mut told = clock::now();
             // The machine's deadline ends it, by an order.
-            while let Some(progress) = pull.next(&Patience { deadline: Time::MAX, cancel: Some(self.cancel) })? {
+            while let Some(progress) =
+                pull.next(&Patience { deadline: Time::MAX, cancel: Some(self.cancel) })?
+            {
                 let now = clock::now();
                 if now.since(told) >= PULL_REPORT_EVERY {
                     told = now;
