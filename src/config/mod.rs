@@ -9,10 +9,12 @@
 //! read.rs     the whole file: settings, then servers        json.rs   text -> tree with places
 //! server.rs   mcpServers, entry by entry                    fields.rs taking an object apart, key by key
 //! launch.rs   what an entry runs                            keys.rs   known keys that are not read
+//! docker_run  a `docker run` made ours
 //! template.rs ${env:NAME}, ~                                notes.rs  findings, problems
 //! locate.rs   where config and state may be                 report.rs findings for a terminal
 //! ```
 
+pub mod docker_run;
 pub mod json;
 pub mod listen;
 pub mod locate;
