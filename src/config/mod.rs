@@ -10,11 +10,13 @@
 //! server.rs   mcpServers, entry by entry                    fields.rs taking an object apart, key by key
 //! launch.rs   what an entry runs                            keys.rs   known keys that are not read
 //! isolation.rs  servers in containers                       listen.rs addresses
+//! docker_run  a `docker run` made ours
 //! template.rs ${env:NAME}, ~                                notes.rs  findings, problems
 //! locate.rs   where config and state may be                 report.rs findings for a terminal
 //! ```
 
 pub mod isolation;
+pub mod docker_run;
 pub mod json;
 pub mod listen;
 pub mod locate;
