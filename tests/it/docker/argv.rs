@@ -90,9 +90,8 @@ fn a_cidfile_that_does_not_come() {
     let mut entry = docker_run(&image, "-i --rm", STUBBORN);
     entry["command"] = json!(slow_docker(&tmp));
     entry["stop_grace"] = json!("1s");
-    let mut config = config(vec![("slow", entry)]);
-    config["docker_recovery"] = json!({ "cidfile_timeout_seconds": 1 });
-    let scene = Scene::starting(&engine, tmp, &config);
+    entry["cidfile_timeout_seconds"] = json!(1);
+    let scene = Scene::starting(&engine, tmp, &config(vec![("slow", entry)]));
     scene.daemon.wait_ready(&["slow"]);
     let before = scene.container("slow").id;
     scene.restart("slow");
