@@ -42,8 +42,8 @@ impl Tool {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Foreign {
     pub tool: Tool,
-    /// A process of that tool runs here, whichever it is.
-    pub tool_runs: bool,
+    /// The pid of some process of that tool that runs here.
+    pub tool_runs: Option<u32>,
     /// The pid that they name, and whether any process has it.
     pub pid: Option<(u32, bool)>,
 }
@@ -91,7 +91,7 @@ pub enum KeepBecause {
     OwnerOutOfSight,
     OwnerUnknown,
     OtherHost,
-    ToolRuns(Tool),
+    ToolRuns(Tool, u32),
     PidInUse(u32),
     NotLabelled,
 }
@@ -130,10 +130,10 @@ fn judge_claim(claim: Claim, case: &Case) -> Verdict {
 
 /// The tools' own rule, made safe: its pid is gone, and none of it runs.
 fn judge_foreign(foreign: Foreign) -> Verdict {
-    match foreign.pid {
-        Some((pid, true)) => Verdict::Keep(KeepBecause::PidInUse(pid)),
-        _ if foreign.tool_runs => Verdict::Keep(KeepBecause::ToolRuns(foreign.tool)),
-        Some((_, false)) | None => Verdict::Remove(RemoveBecause::ToolGone(foreign.tool)),
+    match (foreign.pid, foreign.tool_runs) {
+        (Some((pid, true)), _) => Verdict::Keep(KeepBecause::PidInUse(pid)),
+        (_, Some(pid)) => Verdict::Keep(KeepBecause::ToolRuns(foreign.tool, pid)),
+        (Some((_, false)) | None, None) => Verdict::Remove(RemoveBecause::ToolGone(foreign.tool)),
     }
 }
 
@@ -168,7 +168,7 @@ impl fmt::Display for KeepBecause {
             }
             KeepBecause::OwnerUnknown => f.write_str("its labels name no mcpvisor: not proven dead"),
             KeepBecause::OtherHost => f.write_str("it is of another host"),
-            KeepBecause::ToolRuns(tool) => write!(f, "a process of {} runs here", tool.name()),
+            KeepBecause::ToolRuns(tool, pid) => write!(f, "{} seems to run here (pid {pid})", tool.name()),
             KeepBecause::PidInUse(pid) => write!(f, "a process has the pid that it names ({pid})"),
             KeepBecause::NotLabelled => f.write_str("nothing says that it is ours"),
         }
@@ -272,7 +272,7 @@ mod tests {
     #[test]
     fn of_other_tools_only_when_none_of_them_runs() {
         #[track_caller]
-        fn check(pid: Option<(u32, bool)>, tool_runs: bool, verdict: Verdict) {
+        fn check(pid: Option<(u32, bool)>, tool_runs: Option<u32>, verdict: Verdict) {
             let foreign = Some(Foreign { tool: Tool::Mcpmon, tool_runs, pid });
             let case = Case { foreign, lock_held: true, cleanup: true, ..Case::default() };
             assert_eq!(judge(&case), verdict);
@@ -280,11 +280,11 @@ mod tests {
             let claimed = Case { claim: Some(owned(OTHERS, Alive)), ..case };
             assert_eq!(judge(&claimed), Keep(K::OwnerAlive(9)), "our labels outweigh theirs");
         }
-        check(Some((9, false)), false, Remove(R::ToolGone(Tool::Mcpmon)));
-        check(None, false, Remove(R::ToolGone(Tool::Mcpmon)));
-        check(Some((9, true)), false, Keep(K::PidInUse(9)));
-        check(Some((9, false)), true, Keep(K::ToolRuns(Tool::Mcpmon)));
-        check(None, true, Keep(K::ToolRuns(Tool::Mcpmon)));
+        check(Some((9, false)), None, Remove(R::ToolGone(Tool::Mcpmon)));
+        check(None, None, Remove(R::ToolGone(Tool::Mcpmon)));
+        check(Some((9, true)), None, Keep(K::PidInUse(9)));
+        check(Some((9, false)), Some(7), Keep(K::ToolRuns(Tool::Mcpmon, 7)));
+        check(None, Some(7), Keep(K::ToolRuns(Tool::Mcpmon, 7)));
     }
 
     #[test]
