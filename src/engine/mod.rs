@@ -1,1 +1,3 @@
 //! Floor 3: one container engine that speaks the Docker Engine API.
+
+pub mod outage;
