@@ -5,6 +5,7 @@ pub mod clock;
 pub mod epoll;
 pub mod guard;
 pub mod hold;
+pub mod inotify;
 pub mod kin;
 pub mod listening;
 pub mod lock;
