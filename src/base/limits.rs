@@ -235,3 +235,29 @@ pub const EPHEMERAL_FIRST: Duration = Duration::from_secs(30);
 
 /// The stderr of such daemons, in one file; beyond this it is begun anew at the next start.
 pub const EPHEMERAL_LOG_BYTES_MAX: u64 = 64 << 10;
+
+/// One answer of a container engine. 8 MiB: a list of a thousand containers with long labels is below 4; a longer one
+/// is an error (`Garbled`).
+pub const ENGINE_ANSWER_BYTES_MAX: usize = 8 << 20;
+
+/// One line of an engine's event or progress stream; a longer one is an error (`Garbled`).
+pub const ENGINE_LINE_BYTES_MAX: usize = 1 << 20;
+
+/// Characters of an engine's own words that are passed on; the rest is cut.
+pub const ENGINE_MESSAGE_CHARS_MAX: usize = 400;
+
+/// Idle connections to one engine; one more is closed.
+pub const ENGINE_IDLE_MAX: usize = 4;
+
+/// A full backlog of a Unix socket cannot be polled: connecting is tried again this often, until the deadline.
+pub const ENGINE_BACKLOG_AGAIN: Duration = Duration::from_millis(20);
+
+/// Layers of one image whose progress is followed; the images of the field have below 130, and further ones are not
+/// counted.
+pub const PULL_LAYERS_MAX: usize = 512;
+
+/// The Docker CLI's `config.json`; a longer one is not read.
+pub const DOCKER_CONFIG_BYTES_MAX: u64 = 1 << 20;
+
+/// From SIGKILL of a Docker CLI that took too long to leaving its end to a thread.
+pub const ENGINE_CLI_KILL_PATIENCE: Duration = Duration::from_secs(2);
