@@ -6,6 +6,7 @@ mod cli_commands;
 mod config;
 mod conformance;
 mod demo;
+mod docker;
 mod endpoint;
 mod http;
 mod interop;
