@@ -13,6 +13,7 @@ mod http;
 mod interop;
 mod kill;
 mod orphans;
+mod outage;
 mod promises;
 mod questions;
 mod resilience;
