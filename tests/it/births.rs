@@ -30,7 +30,12 @@ struct Container {
 /// What the engine does when its time has come.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 enum Effect {
-    Create { name: String, server: usize, session: u64, life: u64 },
+    Create {
+        name: String,
+        server: usize,
+        session: u64,
+        life: u64,
+    },
     Start(u64),
     Remove(u64),
     /// A container ends by itself, and the engine removes it (AutoRemove).
@@ -45,6 +50,7 @@ enum Happening {
     /// A life has lasted long enough, or the next one is due.
     Turn(u64, usize),
     PayDebts(u64),
+    Sweep(u64),
     Kill,
     Restart,
     EngineDown,
@@ -230,6 +236,7 @@ impl World {
                 self.hear(actor, reply);
             }
             Happening::Turn(session, server) if session == self.session && self.alive => self.turn(server),
+            Happening::Sweep(session) if session == self.session && self.alive => self.list_for_sweep(),
             Happening::PayDebts(session) if session == self.session && self.alive => self.pay(),
             Happening::Kill if self.alive && self.troubled() => self.kill(),
             Happening::Restart => self.restart(),
@@ -401,7 +408,9 @@ impl World {
                 let mine = |c: &Container| c.ours && c.session == self.session && c.life == life;
                 let id = match id {
                     Some(id) => Some(id.parse().unwrap()),
-                    None => self.containers.iter().find(|(_, c)| c.name == name && mine(c)).map(|(id, _)| *id),
+                    None => {
+                        self.containers.iter().find(|(_, c)| c.name == name && mine(c)).map(|(id, _)| *id)
+                    }
                 };
                 match id {
                     Some(id) => self.change(Effect::Remove(id)).answer(),
@@ -589,10 +598,10 @@ impl World {
             self.after(50, Happening::Turn(self.session, server));
         }
         self.after(700, Happening::PayDebts(self.session));
-        self.list_for_sweep(10);
+        self.after(5, Happening::Sweep(self.session));
     }
 
-    fn list_for_sweep(&mut self, wait: u64) {
+    fn list_for_sweep(&mut self) {
         let found = match self.answers() {
             Outcome::Done => Some(
                 self.containers
@@ -603,7 +612,7 @@ impl World {
             ),
             _ => None,
         };
-        self.after(wait, Happening::Answer(self.session, Actor::Sweep, Reply::Listed(found)));
+        self.after(10, Happening::Answer(self.session, Actor::Sweep, Reply::Listed(found)));
     }
 
     fn sweep_found(&mut self, found: Option<Vec<u64>>) {
@@ -612,7 +621,7 @@ impl World {
                 self.sweeping = Some((found.into(), None));
                 self.sweep_next();
             }
-            None => self.list_for_sweep(1_000),
+            None => self.after(1_000, Happening::Sweep(self.session)),
         }
     }
 
@@ -630,7 +639,7 @@ impl World {
                 self.swept = true;
                 // Once more, when nothing of the dead session can come any more.
                 if !std::mem::replace(&mut self.second_sweep, true) {
-                    self.list_for_sweep(LATEST + 1_000);
+                    self.after(LATEST + 1_000, Happening::Sweep(self.session));
                 }
             }
         }
@@ -648,7 +657,7 @@ impl World {
             removal::Next::Over(Removed::Owed) => {
                 // Whole again, after a while.
                 self.sweeping = None;
-                self.list_for_sweep(2_000);
+                self.after(2_000, Happening::Sweep(self.session));
             }
             removal::Next::Over(_) => self.sweep_next(),
         }
