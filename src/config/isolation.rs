@@ -324,6 +324,7 @@ fn look_inside(
     {
         let ask = recipe::Ask {
             command: &command,
+            written: &command,
             args: &args,
             image: image.and_then(plain),
             working_dir: working_dir.and_then(plain),

@@ -166,6 +166,12 @@ fn secrets(node: &Node, text: &str, secret: bool, found: &mut Vec<Range<usize>>)
     match &node.value {
         Value::Object(members) => {
             for member in members {
+                if let ("extra_args", Value::Array(items), false) =
+                    (member.key.as_str(), &member.value.value, secret)
+                {
+                    found.extend(items.iter().filter_map(|item| assigned(item, text)));
+                    continue;
+                }
                 secrets(&member.value, text, secret || is_secret(&member.key), found);
             }
         }
@@ -178,6 +184,13 @@ fn secrets(node: &Node, text: &str, secret: bool, found: &mut Vec<Range<usize>>)
         Value::Number(_) if secret => found.push(node.at..node.end),
         Value::Text(_) | Value::Number(_) | Value::Bool(_) | Value::Null => (),
     }
+}
+
+/// What stands behind the first `=` of an option: `-e TOKEN=…`, `--env=TOKEN=…`.
+fn assigned(item: &Node, text: &str) -> Option<Range<usize>> {
+    let Value::Text(_) = item.value else { return None };
+    let equals = text[item.at..item.end].find('=')?;
+    Some(item.at + equals + 1..item.end)
 }
 
 fn is_secret(key: &str) -> bool {
@@ -234,6 +247,7 @@ mod tests {
         );
         check(r#"{"api_key": "s3cr3t", "headers": ["a b"]}"#, r#"{"api_key": "******", "headers": ["***"]}"#);
         check("{\"env\": {\"A\": \"ghp_1\n}}", "{\"env\": {\"A\": \"*****\n}}");
+        check(r#"{"extra_args": ["-e", "A=b c", 1]}"#, r#"{"extra_args": ["-e", "A=****, 1]}"#);
         check(r#"{"a" "ghp", "env": {"A": "x1"}}"#, r#"{"a" "***", "***": {"*": "**"}}"#);
     }
 }
