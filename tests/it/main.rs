@@ -7,6 +7,7 @@ mod config;
 mod conformance;
 mod demo;
 mod endpoint;
+mod engine;
 mod http;
 mod interop;
 mod kill;

@@ -12,6 +12,8 @@
 )]
 
 pub mod daemon;
+pub mod engine;
+pub mod fake_engine;
 pub mod http;
 pub mod mcp;
 pub mod peer;
