@@ -9,6 +9,7 @@ mod conformance;
 mod demo;
 mod docker;
 mod endpoint;
+mod engine;
 mod http;
 mod interop;
 mod kill;
