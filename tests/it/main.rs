@@ -6,6 +6,7 @@ mod bytes;
 mod cli_commands;
 mod config;
 mod conformance;
+mod containers;
 mod demo;
 mod docker;
 mod endpoint;
