@@ -17,5 +17,6 @@ mod resilience;
 mod routing;
 mod sim;
 mod stdio;
+mod store;
 mod support;
 mod tidy;
