@@ -2,6 +2,7 @@
 
 pub mod cgroup;
 pub mod clock;
+pub mod dial;
 pub mod epoll;
 pub mod guard;
 pub mod hold;
