@@ -6,6 +6,7 @@ pub mod dial;
 pub mod epoll;
 pub mod guard;
 pub mod hold;
+pub mod inotify;
 pub mod kin;
 pub mod listening;
 pub mod lock;

@@ -12,11 +12,15 @@
 )]
 
 pub mod daemon;
+pub mod dockerd;
+pub mod engine;
 pub mod http;
+pub mod images;
 pub mod mcp;
 pub mod peer;
 pub mod processes;
 pub mod raw;
+pub mod registry;
 pub mod stdio;
 pub mod wire;
 
