@@ -350,3 +350,11 @@ pub const ENGINES_MAX: usize = 64;
 
 /// Events of one engine that are read before its thread looks at anything else.
 pub const ENGINE_EVENTS_AT_ONCE: usize = 256;
+
+/// `cleanup` of one engine; past this what is still there is reported as left. 60 s: hundreds of containers on a slow
+/// disk. Engines are asked side by side, so many at once.
+pub const CLEANUP_OF_ENGINE: Duration = Duration::from_secs(60);
+pub const ENGINES_ASKED_AT_ONCE: usize = 16;
+
+/// How long `cleanup` waits for its records to be on the disk; what is not is corrected by the next start.
+pub const CLEANUP_RECORDS_PATIENCE: Duration = Duration::from_secs(2);

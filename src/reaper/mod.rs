@@ -4,6 +4,7 @@ pub mod badge;
 mod bequest;
 pub mod cleanup;
 pub mod clear;
+pub mod container_cleanup;
 pub mod containers;
 pub mod guardian;
 pub mod instance;
