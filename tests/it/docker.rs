@@ -8,4 +8,14 @@
     reason = "tests run plain commands and fail by panicking; support/mod.rs says how they wait without sleeping"
 )]
 
+mod argv;
+mod faults;
 mod floor;
+mod health;
+mod kills;
+mod life;
+mod outage;
+mod pull;
+mod scene;
+mod seed;
+mod strangers;
