@@ -344,6 +344,21 @@ const _: () = assert!(BEQUEST_LOOKING.as_secs() + BEQUEST_GRACE_MAX.as_secs() < 
 const _: () =
     assert!(BEQUEST_CLEANING.as_secs() + CRASH_CLEANING.as_secs() < GUARDIAN_CLEANING_PATIENCE.as_secs());
 
+/// Containers of ours on one engine that are counted for the status; the ones after are not.
+pub const ENGINE_CONTAINERS_MAX: usize = 10_000;
+
+/// Containers that ran out of memory and are remembered for whoever asks why they died; the oldest are forgotten.
+pub const ENGINE_OOMS_MAX: usize = 256;
+
+/// Subscribers of one engine: one for each server that lives on it; one more hears nothing, and an error is logged.
+pub const ENGINE_SUBSCRIBERS_MAX: usize = 2 * SERVERS_MAX;
+
+/// Engines that are watched, with two threads each; one more is refused.
+pub const ENGINES_MAX: usize = 64;
+
+/// Events of one engine that are read before its thread looks at anything else.
+pub const ENGINE_EVENTS_AT_ONCE: usize = 256;
+
 /// `cleanup` of one engine; past this what is still there is reported as left. 60 s: hundreds of containers on a slow
 /// disk. Engines are asked side by side, so many at once.
 pub const CLEANUP_OF_ENGINE: Duration = Duration::from_secs(60);

@@ -22,5 +22,6 @@ mod resilience;
 mod routing;
 mod sim;
 mod stdio;
+mod store;
 mod support;
 mod tidy;
