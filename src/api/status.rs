@@ -4,6 +4,7 @@ use crate::base::finding::Finding;
 use crate::gateway::router::Router;
 use crate::server::handle::Server;
 use crate::server::status::Status;
+use crate::store::{Store, Trouble};
 use crate::sys::clock;
 use serde::Serialize;
 use std::sync::Arc;
@@ -27,6 +28,9 @@ struct Picture<'a> {
     listen: &'a str,
     config: ConfigPicture<'a>,
     engines: [(); 0],
+    /// Only while something is, or was, wrong with it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    store: Option<Trouble>,
     servers: Vec<Status>,
 }
 
@@ -38,7 +42,7 @@ struct ConfigPicture<'a> {
 }
 
 /// The object as JSON text. The sequence number is taken first: everything up to it is in the picture.
-pub fn picture(about: &About, router: &Router) -> String {
+pub fn picture(about: &About, router: &Router, store: &Store) -> String {
     let seq = router.board.seq();
     let picture = Picture {
         version: env!("CARGO_PKG_VERSION"),
@@ -48,6 +52,7 @@ pub fn picture(about: &About, router: &Router) -> String {
         listen: &about.listen,
         config: ConfigPicture { path: about.config_path.as_deref(), loads: 1, findings: &about.findings },
         engines: [],
+        store: store.trouble(),
         servers: router.servers.all().iter().map(|server| row(server, router)).collect(),
     };
     serde_json::to_string(&picture).expect("plain data serialises")

@@ -37,7 +37,7 @@ pub struct Trouble {
 }
 
 impl Trouble {
-    fn text(&self) -> String {
+    pub fn text(&self) -> String {
         let message = if self.message.is_empty() { &self.kind } else { &self.message };
         if self.hint.is_empty() { message.clone() } else { format!("{message} ({})", self.hint) }
     }

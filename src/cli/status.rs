@@ -3,8 +3,8 @@
 use super::control::{Control, read_json};
 use super::exit::{Exit, Outcome};
 use super::options::Given;
-use super::output::{Colour, Out, flow, tame};
-use super::rows::{ServerRow, table};
+use super::output::{Colour, Out, flow, tame, wrap};
+use super::rows::{ServerRow, Trouble, table};
 use crate::base::text::span;
 use crate::base::time::Wall;
 use crate::sys::clock;
@@ -22,6 +22,8 @@ pub struct Status {
     /// `HOST:PORT`.
     listen: String,
     config: ConfigFacts,
+    /// What is wrong with the state database.
+    store: Option<Trouble>,
     pub servers: Vec<ServerRow>,
 }
 
@@ -47,6 +49,10 @@ pub fn run(given: &Given, out: &mut Out) -> Outcome {
 
 fn render(status: &Status, now: Wall, columns: usize, paint: &dyn Fn(&str, Colour) -> String) -> String {
     let mut text = flow(&about_daemon(status), columns);
+    if let Some(trouble) = &status.store {
+        let lines = wrap(&tame(&format!("state: {}", trouble.text())), columns, 0);
+        text.push_str(&format!("{}\n", paint(&lines.join("\n"), Colour::Yellow)));
+    }
     text.push('\n');
     text.push_str(&table(&status.servers, now, columns, paint));
     text

@@ -6,7 +6,7 @@ use super::setup::Setup;
 use super::{launch, listen};
 use crate::api::status::About;
 use crate::base::fault::{Fault, FaultKind};
-use crate::base::limits::SERVER_LOG_BYTES_MAX;
+use crate::base::limits::{SERVER_LOG_BYTES_MAX, STORE_PATIENCE};
 use crate::config::{Config, ServerConfig};
 use crate::gateway::access::Access;
 use crate::gateway::router::Router;
@@ -20,6 +20,7 @@ use crate::server::board::Board;
 use crate::server::handle::{Ear, Traits};
 use crate::server::registry::Registry;
 use crate::server::supervisor::{self, Charge};
+use crate::store::Store;
 use crate::sys::cgroup::Cgroup;
 use crate::sys::logfile::LogFile;
 use crate::sys::{clock, kin, thread};
@@ -81,6 +82,8 @@ pub fn run(setup: &Setup, mut guardian: Option<Link>, started: impl FnOnce(&Star
     main_loop.admit_first(&inbox, &servers);
     let lists = news.clone();
     board.on_lists(move || tell(&lists, News::Lists));
+    // Only now: what the database has to say can wait, and the first servers are being started.
+    let store = Store::open(&instance.dir);
     let budget = Budget::of(&setup.config);
     keeper.tell(Line::Budget { ms: budget.total().as_millis() as u64 });
 
@@ -89,7 +92,7 @@ pub fn run(setup: &Setup, mut guardian: Option<Link>, started: impl FnOnce(&Star
         config_path: setup.path.as_ref().map(|path| path.display().to_string()),
         findings: setup.findings.clone(),
     };
-    let parts = Parts::new(&setup.config, clients, servers, board.clone(), about, house.logs);
+    let parts = Parts::new(&setup.config, clients, servers, board.clone(), about, house.logs, store.clone());
     let endpoint = endpoint.map(|endpoint| parts.serve_endpoint(endpoint.listener, endpoint.access));
     let http = endpoint.transpose().map_err(start_failed)?.map(Arc::new);
     let ctl = Arc::new(parts.serve_control(control).map_err(start_failed)?);
@@ -109,6 +112,9 @@ pub fn run(setup: &Setup, mut guardian: Option<Link>, started: impl FnOnce(&Star
     ctl.drain(Duration::from_millis(200));
     parts.hub.shutdown(Duration::from_millis(200));
     end_what_servers_lost(&keeper, cgroup.as_deref());
+    if !store.close(STORE_PATIENCE) {
+        log::warn!("the state database was not closed in time: what was not on the disk yet is lost");
+    }
     if ended == Ended::InOrder {
         keeper.tell(Line::Goodbye);
     }

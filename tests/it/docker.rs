@@ -19,3 +19,4 @@ mod pull;
 mod scene;
 mod seed;
 mod strangers;
+mod floor;
