@@ -366,17 +366,3 @@ pub const ENGINES_ASKED_AT_ONCE: usize = 16;
 
 /// How long `cleanup` waits for its records to be on the disk; what is not is corrected by the next start.
 pub const CLEANUP_RECORDS_PATIENCE: Duration = Duration::from_secs(2);
-/// Containers of ours on one engine that are counted for the status; the ones after are not.
-pub const ENGINE_CONTAINERS_MAX: usize = 10_000;
-
-/// Containers that ran out of memory and are remembered for whoever asks why they died; the oldest are forgotten.
-pub const ENGINE_OOMS_MAX: usize = 256;
-
-/// Subscribers of one engine: one for each server that lives on it; one more hears nothing, and an error is logged.
-pub const ENGINE_SUBSCRIBERS_MAX: usize = 2 * SERVERS_MAX;
-
-/// Engines that are watched, with two threads each; one more is refused.
-pub const ENGINES_MAX: usize = 64;
-
-/// Events of one engine that are read before its thread looks at anything else.
-pub const ENGINE_EVENTS_AT_ONCE: usize = 256;
