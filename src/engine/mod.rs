@@ -16,6 +16,7 @@ pub mod events;
 pub mod logs;
 pub mod patience;
 pub mod pull;
+pub mod resolve;
 pub mod stream;
 pub mod wait;
 mod wire;
