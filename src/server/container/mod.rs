@@ -70,7 +70,6 @@ pub(super) fn run(birth: Birth, plan: &ContainerPlan) {
         }
     };
     let engine = plan.engine.endpoint().clone();
-    keeper.container(&id, plan.grace);
     server.tell(Report::Contained(life, id.clone()));
     server.tell(Report::Spawned(life, None));
     let reach = Reach::Api(plan.engine.clone());
