@@ -191,6 +191,7 @@ impl<'a> Making<'a> {
         match removal::remove(&reach, id, whose, rules, cancel) {
             (Removed::Gone | Removed::Unverified, _) => {
                 self.plan.upkeep.gone(self.plan.engine.endpoint(), id);
+                self.plan.upkeep.keeper.container_gone(id);
                 Answer::Done
             }
             // Whoever it is, it is not in the way: its labels have changed since it was listed.
