@@ -16,6 +16,8 @@ pub mod ledger;
 pub mod link;
 pub mod mark;
 pub mod removal;
+pub mod owed;
+mod owed_schedule;
 pub mod strangers;
 pub mod sweep;
 pub mod tree;
