@@ -15,8 +15,8 @@
 //! locate.rs   where config and state may be                 report.rs findings for a terminal
 //! ```
 
-pub mod isolation;
 pub mod docker_run;
+pub mod isolation;
 pub mod json;
 pub mod listen;
 pub mod locate;

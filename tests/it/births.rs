@@ -30,7 +30,12 @@ struct Container {
 /// What the engine does when its time has come.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 enum Effect {
-    Create { name: String, server: usize, session: u64, life: u64 },
+    Create {
+        name: String,
+        server: usize,
+        session: u64,
+        life: u64,
+    },
     Start(u64),
     Remove(u64),
     /// A container ends by itself, and the engine removes it (AutoRemove).
@@ -401,7 +406,9 @@ impl World {
                 let mine = |c: &Container| c.ours && c.session == self.session && c.life == life;
                 let id = match id {
                     Some(id) => Some(id.parse().unwrap()),
-                    None => self.containers.iter().find(|(_, c)| c.name == name && mine(c)).map(|(id, _)| *id),
+                    None => {
+                        self.containers.iter().find(|(_, c)| c.name == name && mine(c)).map(|(id, _)| *id)
+                    }
                 };
                 match id {
                     Some(id) => self.change(Effect::Remove(id)).answer(),

@@ -19,4 +19,3 @@ mod pull;
 mod scene;
 mod seed;
 mod strangers;
-mod floor;
