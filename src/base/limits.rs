@@ -344,13 +344,6 @@ const _: () = assert!(BEQUEST_LOOKING.as_secs() + BEQUEST_GRACE_MAX.as_secs() < 
 const _: () =
     assert!(BEQUEST_CLEANING.as_secs() + CRASH_CLEANING.as_secs() < GUARDIAN_CLEANING_PATIENCE.as_secs());
 
-/// `cleanup` of one engine; past this what is still there is reported as left. 60 s: hundreds of containers on a slow
-/// disk. Engines are asked side by side, so many at once.
-pub const CLEANUP_OF_ENGINE: Duration = Duration::from_secs(60);
-pub const ENGINES_ASKED_AT_ONCE: usize = 16;
-
-/// How long `cleanup` waits for its records to be on the disk; what is not is corrected by the next start.
-pub const CLEANUP_RECORDS_PATIENCE: Duration = Duration::from_secs(2);
 /// Containers of ours on one engine that are counted for the status; the ones after are not.
 pub const ENGINE_CONTAINERS_MAX: usize = 10_000;
 
@@ -365,3 +358,11 @@ pub const ENGINES_MAX: usize = 64;
 
 /// Events of one engine that are read before its thread looks at anything else.
 pub const ENGINE_EVENTS_AT_ONCE: usize = 256;
+
+/// `cleanup` of one engine; past this what is still there is reported as left. 60 s: hundreds of containers on a slow
+/// disk. Engines are asked side by side, so many at once.
+pub const CLEANUP_OF_ENGINE: Duration = Duration::from_secs(60);
+pub const ENGINES_ASKED_AT_ONCE: usize = 16;
+
+/// How long `cleanup` waits for its records to be on the disk; what is not is corrected by the next start.
+pub const CLEANUP_RECORDS_PATIENCE: Duration = Duration::from_secs(2);

@@ -13,7 +13,7 @@ use std::io::{self, BufRead, IsTerminal, Write};
 /// to end, 1 if something could not be ended or was not agreed to.
 pub fn run(given: &Given, out: &mut Out) -> Outcome {
     let dir = options::state_dir(&given.options)?;
-    let cleanup = Cleanup::open(&dir, given.all, wanted(given)?)
+    let cleanup = Cleanup::open(&dir, wanted(given)?)
         .map_err(|error| Failure::of(Exit::of_code(error.exit_code()), error.fault()))?;
     let found = cleanup.look();
     if given.dry_run || found.is_clean() {
@@ -57,7 +57,7 @@ fn wanted(given: &Given) -> Result<Wanted, Failure> {
     }
     let tools = [(given.include_mcpmon, Tool::Mcpmon), (given.include_mcpproxy, Tool::Mcpproxy)];
     let tools = tools.into_iter().filter(|(asked, _)| *asked).map(|(_, tool)| tool).collect();
-    Ok(Wanted { engines, all_hosts: given.all_hosts, tools })
+    Ok(Wanted { engines, everyone: given.all, all_hosts: given.all_hosts, tools })
 }
 
 fn show(report: &CleanupReport, given: &Given, out: &mut Out) {

@@ -307,7 +307,7 @@ pub const COMMANDS: &[Command] = &[
                 given.force = true;
                 Ok(())
             }),
-            flag("all", "Also end processes that other dead instances left", |given, _| {
+            flag("all", "Also end what other dead instances left", |given, _| {
                 given.all = true;
                 Ok(())
             }),
@@ -346,9 +346,8 @@ pub const COMMANDS: &[Command] = &[
                 what cannot be proven dead is kept.\n\n\
                 Containers, running or not, are found by their labels: on the engine of $DOCKER_HOST (or \
                 unix:///var/run/docker.sock), on those that this instance has containers recorded on, and on those \
-                named with --engine. Removed is what an earlier run of this instance or another dead instance left; \
-                never what another host owns, unless --all-hosts says that no mcpvisor runs there any more, and never \
-                what bears no label. Containers of mcpmon and mcpproxy are looked at only when asked for, and kept as \
+                named with --engine. Never removed is what another host owns, unless --all-hosts says that no mcpvisor runs there any more, and what bears \
+                no label. Containers of mcpmon and mcpproxy are looked at only when asked for, and kept as \
                 long as any process of that tool runs here.\n\n\
                 Exit code 3 if there was nothing to end; 8 if an engine does not answer that was named or that \
                 containers are recorded on.",

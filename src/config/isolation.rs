@@ -286,9 +286,9 @@ fn applies(entry: &Entry, asked: Option<&Field>, notes: &mut Notes) -> bool {
         Some(Launch::Process { command, args, .. }) if is_container_cli(command.raw(), args) => {
             "not isolated: the server is a container already"
         }
-        Some(_) => return true,
-        None if entry.remote => "ignored: a remote server runs elsewhere",
-        None => return false,
+        Some(Launch::Process { .. }) => return true,
+        Some(Launch::Unsupported) | None if entry.remote => "ignored: a remote server runs elsewhere",
+        Some(Launch::Unsupported) | None => return false,
     };
     if let Some(field) = asked {
         notes.warn(&field.key_spot(), message, "");
@@ -324,6 +324,7 @@ fn look_inside(
     {
         let ask = recipe::Ask {
             command: &command,
+            written: &command,
             args: &args,
             image: image.and_then(plain),
             working_dir: working_dir.and_then(plain),

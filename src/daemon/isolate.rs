@@ -42,6 +42,7 @@ pub fn isolated(
     let dir = working_dir.as_ref().map(path).transpose()?;
     let ask = recipe::Ask {
         command: &resolve(command)?,
+        written: command.raw(),
         args: &args,
         image: isolation.image.as_ref().map(resolve).transpose()?,
         working_dir: dir.clone(),
@@ -229,7 +230,7 @@ mod tests {
             let fault = made(&text);
             assert!(fault.starts_with(expected), "{fault}");
         }
-        check(r#"{"command": "${env:TOKEN}"}"#, "isolate x: which image has `s3cr3t` is not known");
+        check(r#"{"command": "${env:TOKEN}"}"#, "isolate x: which image has `${env:TOKEN}` is not known");
         check(
             r#"{"command": "npx", "args": ["${env:GONE}"]}"#,
             "`${env:GONE}`: the variable GONE is not set",

@@ -213,7 +213,7 @@ impl Running {
         let child = self.child.as_ref().expect("taken only when dropped");
         let (mut open_out, mut open_err) = (true, true);
         loop {
-            // Asked before reading: what an ended command has written is there to be read.
+            // Asked before reading: what an ended command has written is there to be read, and fits in a pipe.
             let exit = child.exited();
             open_out = open_out && drain(&child.stdout, &mut self.stdout, ENGINE_ANSWER_BYTES_MAX + 1);
             open_err = open_err && drain(&child.stderr, &mut self.stderr, STDERR_LINE_BYTES_MAX);
@@ -250,10 +250,14 @@ impl Drop for Running {
     }
 }
 
+/// Reads of one output before the other, the exit and the deadline are looked at again: a command may write faster than
+/// we read.
+const READS: usize = 64;
+
 /// Reads what is there, keeping the first `most` bytes; whether more may come.
 fn drain(from: &OwnedFd, to: &mut Vec<u8>, most: usize) -> bool {
     let mut buffer = [0; 16 << 10];
-    loop {
+    for _ in 0..READS {
         match nix::unistd::read(from, &mut buffer) {
             Ok(0) => return false,
             Ok(count) => {
@@ -265,4 +269,5 @@ fn drain(from: &OwnedFd, to: &mut Vec<u8>, most: usize) -> bool {
             Err(_) => return false,
         }
     }
+    true
 }

@@ -185,6 +185,8 @@ impl Monitor {
     }
 
     fn announce(&mut self, news: News) {
+        // Who hears it may look.
+        self.show();
         if news == News::Up && self.presence.recovery() == Some((0, 0)) {
             self.shared.begin_recovery();
             let Progress { done, of } = self.shared.census().progress();

@@ -11,6 +11,9 @@ use serde::Deserialize;
 use std::collections::BTreeMap;
 use std::os::fd::BorrowedFd;
 
+/// Lines of progress that are read at once; an engine may write faster than we read.
+const LINES_AT_ONCE: usize = 1000;
+
 /// How far a pull is.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Progress {
@@ -90,18 +93,15 @@ impl Pull {
 
     /// `End` means that the image is there. Of several lines that have come, only the last progress is given.
     pub fn read(&mut self) -> Result<Next<Progress>, EngineError> {
-        let mut news = false;
-        loop {
+        for lines in 0..LINES_AT_ONCE {
             match self.lines.read()? {
-                Next::Item(line) => {
-                    self.take(&line)?;
-                    news = true;
-                }
-                Next::End if !news => return Ok(Next::End),
-                Next::Nothing if !news => return Ok(Next::Nothing),
-                Next::End | Next::Nothing => return Ok(Next::Item(self.tally.progress())),
+                Next::Item(line) => self.take(&line)?,
+                Next::End if lines == 0 => return Ok(Next::End),
+                Next::Nothing if lines == 0 => return Ok(Next::Nothing),
+                Next::End | Next::Nothing => break,
             }
         }
+        Ok(Next::Item(self.tally.progress()))
     }
 
     /// Waits for progress; `None` at the end.

@@ -27,7 +27,7 @@ use std::time::Duration;
 
 /// What the daemon has told of its containers.
 #[derive(Debug, Default)]
-pub(super) struct Bequest {
+pub struct Bequest {
     engines: BTreeSet<Endpoint>,
     /// By full id; how long each may take to stop when it is asked.
     containers: BTreeMap<String, Duration>,
@@ -35,7 +35,7 @@ pub(super) struct Bequest {
 
 impl Bequest {
     /// Past its limits a line is forgotten: the labels still find that container, and the next start that engine.
-    pub(super) fn note(&mut self, line: Line) {
+    pub fn note(&mut self, line: Line) {
         match line {
             Line::Engine { endpoint } if self.engines.len() < BEQUEST_ENGINES_MAX => {
                 self.engines.insert(endpoint);
@@ -54,7 +54,7 @@ impl Bequest {
 
     /// Ends every container of `session` on every engine that was told, within [`BEQUEST_CLEANING`]. `crashed`: the
     /// daemon did not say goodbye, so that something may still be on its way; without that each engine is asked once.
-    pub(super) fn end(&self, session: &str, crashed: bool) -> Ended {
+    pub fn end(&self, session: &str, crashed: bool) -> Ended {
         let deadline = clock::now() + BEQUEST_CLEANING;
         let jobs: Vec<&Endpoint> = self.engines.iter().collect();
         let end = |endpoint: &Endpoint| {
@@ -67,7 +67,7 @@ impl Bequest {
 
 /// What became of the containers of a session.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub(super) struct Ended {
+pub struct Ended {
     /// Names, or short ids, of what was there and is gone.
     pub removed: Vec<String>,
     /// What is perhaps still there, each with the reason.

@@ -32,9 +32,8 @@ impl Cleanup {
     /// A state directory that does not exist is not made; then there is only what others left. One whose daemon
     /// runs is not an error: what that daemon started is kept, and said to be.
     ///
-    /// Of processes, ends only what this instance left, and lists what other dead instances left; `everyone` ends that
-    /// too. Of containers, removes what any dead instance left, as every daemon does.
-    pub fn open(dir: &Path, everyone: bool, wanted: Wanted) -> Result<Cleanup, OpenError> {
+    /// Ends only what this instance left; what other dead instances left is listed. `wanted.everyone` ends that too.
+    pub fn open(dir: &Path, wanted: Wanted) -> Result<Cleanup, OpenError> {
         let known = instance::peek(dir);
         let (instance, running) = match known.as_ref().map(|_| Instance::open(dir)) {
             None => (None, None),
@@ -44,6 +43,7 @@ impl Cleanup {
         };
         let lock_held = instance.is_some();
         let store = instance.as_ref().map(|instance| Store::open(&instance.dir));
+        let everyone = wanted.everyone;
         let containers = ContainerCleanup::new(wanted, known.clone(), store);
         let survey = Survey {
             instance: known,
@@ -179,6 +179,7 @@ impl CleanupReport {
         section(&mut text, "Could not end", &self.left);
         containers_section(&mut text, "Could not remove", &self.containers.left);
         section(&mut text, "Other dead instances left", &self.elsewhere);
+        containers_section(&mut text, "Other dead instances left", &self.containers.elsewhere);
         if verbose {
             section(&mut text, "Kept", &self.kept);
             containers_section(&mut text, "Kept", &self.containers.kept);
@@ -282,6 +283,7 @@ mod tests {
             engines: vec![unseen(false, false), unseen(false, true)],
             removed: vec![container()],
             left: vec![ContainerEntry { error: Some("it was slow".to_owned()), ..container() }],
+            elsewhere: Vec::new(),
             kept: vec![container()],
         };
         let report = CleanupReport { ended: Vec::new(), kept: Vec::new(), containers, ..report() };

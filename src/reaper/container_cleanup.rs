@@ -2,8 +2,8 @@
 //!
 //! Engines are asked at the same time, and one that does not answer keeps nobody waiting. Knows no terminal.
 
-use super::containers::{ContainerReport, ContainerSurvey, Scope, Suspect, short_id};
-use super::judge_container::Tool;
+use super::containers::{ContainerSurvey, Scope, Suspect, short_id};
+use super::judge_container::{RemoveBecause, Tool, Verdict};
 use super::labels;
 use super::mark::Place;
 use crate::base::limits::{CLEANUP_OF_ENGINE, CLEANUP_RECORDS_PATIENCE, ENGINES_ASKED_AT_ONCE};
@@ -22,6 +22,8 @@ use std::collections::{BTreeMap, BTreeSet};
 pub struct Wanted {
     /// Engines that are looked at: `true` if they were named, so that not to reach them is a failure.
     pub engines: Vec<(Endpoint, bool)>,
+    /// Also what other dead instances left.
+    pub everyone: bool,
     pub all_hosts: bool,
     pub tools: Vec<Tool>,
 }
@@ -29,6 +31,7 @@ pub struct Wanted {
 /// A cleanup of some engines.
 pub struct ContainerCleanup {
     survey: ContainerSurvey,
+    everyone: bool,
     /// In order; `true` if it is a failure not to reach it.
     engines: Vec<(Engine, bool)>,
     /// Only under the lock: its other user is the daemon.
@@ -61,20 +64,24 @@ impl ContainerCleanup {
             host: labels::host(),
         };
         let engines = engines.into_iter().map(|(endpoint, needed)| (Engine::new(endpoint), needed)).collect();
-        ContainerCleanup { survey, engines, store }
+        ContainerCleanup { survey, everyone: wanted.everyone, engines, store }
     }
 
     /// What would be done.
     pub fn look(&self) -> ContainersReport {
         self.report(|engine, patience| {
-            let (condemned, kept) = self.survey.look(engine, patience)?.into_iter().partition(condemned);
-            Ok(ContainerReport { removed: condemned, left: Vec::new(), kept })
+            let Sorted { condemned, elsewhere, kept } = self.sort(self.survey.look(engine, patience)?);
+            Ok(Found { removed: condemned, left: Vec::new(), elsewhere, kept })
         })
     }
 
     /// Does it, and strikes out of the records what is gone.
     pub fn carry_out(&self) -> ContainersReport {
-        let report = self.report(|engine, patience| self.survey.carry_out(engine, patience));
+        let report = self.report(|engine, patience| {
+            let Sorted { condemned, elsewhere, kept } = self.sort(self.survey.look(engine, patience)?);
+            let (removed, left) = self.survey.remove(engine, condemned, patience);
+            Ok(Found { removed, left, elsewhere, kept })
+        });
         if let Some(store) = &self.store {
             for gone in &report.removed {
                 store.gone(&gone.engine, &gone.id);
@@ -86,9 +93,29 @@ impl ContainerCleanup {
         report
     }
 
+    fn sort(&self, suspects: Vec<Suspect>) -> Sorted {
+        let (condemned, kept): (Vec<_>, Vec<_>) =
+            suspects.into_iter().partition(|suspect| suspect.verdict.removes());
+        let (condemned, elsewhere) = condemned.into_iter().partition(|suspect| self.is_asked_for(suspect));
+        Sorted { condemned, elsewhere, kept }
+    }
+
+    /// Of the condemned: what is ours, or was asked for by an option of its own.
+    fn is_asked_for(&self, suspect: &Suspect) -> bool {
+        match suspect.verdict {
+            Verdict::Remove(
+                RemoveBecause::OtherHost | RemoveBecause::ToolGone(_) | RemoveBecause::Leftover,
+            ) => true,
+            Verdict::Remove(
+                RemoveBecause::OwnerGone(_) | RemoveBecause::EarlierBoot | RemoveBecause::EarlierRun,
+            ) => self.everyone || suspect.badge.instance() == self.survey.instance.as_deref(),
+            Verdict::Keep(_) => false,
+        }
+    }
+
     fn report(
         &self,
-        ask: impl Fn(&Engine, &Patience) -> Result<ContainerReport, EngineError> + Sync,
+        ask: impl Fn(&Engine, &Patience) -> Result<Found, EngineError> + Sync,
     ) -> ContainersReport {
         let jobs: Vec<&Engine> = self.engines.iter().map(|(engine, _)| engine).collect();
         let ask = |engine: &Engine| ask(engine, &Patience::of(CLEANUP_OF_ENGINE));
@@ -117,8 +144,20 @@ impl ContainerCleanup {
     }
 }
 
-fn condemned(suspect: &Suspect) -> bool {
-    suspect.verdict.removes()
+/// One look at one engine.
+struct Sorted {
+    condemned: Vec<Suspect>,
+    elsewhere: Vec<Suspect>,
+    kept: Vec<Suspect>,
+}
+
+/// What came of one engine.
+#[derive(Clone, Default)]
+struct Found {
+    removed: Vec<Suspect>,
+    left: Vec<(Suspect, String)>,
+    elsewhere: Vec<Suspect>,
+    kept: Vec<Suspect>,
 }
 
 /// Engine and id of what our records do not call gone.
@@ -135,6 +174,8 @@ pub struct ContainersReport {
     pub removed: Vec<ContainerEntry>,
     /// Could not be removed.
     pub left: Vec<ContainerEntry>,
+    /// Orphans of other instances, which are not removed unless everyone's are.
+    pub elsewhere: Vec<ContainerEntry>,
     pub kept: Vec<ContainerEntry>,
 }
 
@@ -174,13 +215,7 @@ pub struct ContainerEntry {
 
 impl ContainersReport {
     /// An engine that can be reached in two ways is one engine: each container counts once.
-    fn take(
-        &mut self,
-        endpoint: &Endpoint,
-        needed: bool,
-        found: ContainerReport,
-        known: &mut BTreeSet<String>,
-    ) {
+    fn take(&mut self, endpoint: &Endpoint, needed: bool, found: Found, known: &mut BTreeSet<String>) {
         let engine = endpoint.to_string();
         self.engines.push(EngineEntry { engine: engine.clone(), needed, absent: false, error: None });
         let mut entries = |suspects: Vec<(Suspect, Option<String>)>| -> Vec<ContainerEntry> {
@@ -189,6 +224,7 @@ impl ContainersReport {
         };
         self.removed.extend(entries(found.removed.into_iter().map(|suspect| (suspect, None)).collect()));
         self.left.extend(entries(found.left.into_iter().map(|(s, why)| (s, Some(why))).collect()));
+        self.elsewhere.extend(entries(found.elsewhere.into_iter().map(|suspect| (suspect, None)).collect()));
         self.kept.extend(entries(found.kept.into_iter().map(|suspect| (suspect, None)).collect()));
     }
 
@@ -256,7 +292,7 @@ const YEAR_9999_MS: u64 = 253_402_300_799_999;
 mod tests {
     use super::*;
     use crate::reaper::badge::Badge;
-    use crate::reaper::judge_container::{KeepBecause, RemoveBecause, Verdict};
+    use crate::reaper::judge_container::KeepBecause;
 
     fn suspect(id: char, pairs: &[(&str, &str)], verdict: Verdict) -> Suspect {
         let common = [("mcpvisor.managed", "true"), ("mcpvisor.instance", "i"), ("mcpvisor.server", "git")];
@@ -278,9 +314,10 @@ mod tests {
         let started = ("mcpvisor.started", "1795169907123");
         let gone = Verdict::Remove(RemoveBecause::OwnerGone(9));
         let alive = Verdict::Keep(KeepBecause::OwnerAlive(10));
-        let found = ContainerReport {
+        let found = Found {
             removed: vec![suspect('a', &[session, started], gone)],
             left: vec![(suspect('b', &[session], gone), "remove a container: no answer in time".to_owned())],
+            elsewhere: vec![suspect('d', &[session, started], gone)],
             kept: vec![suspect('c', &[session, ("mcpvisor.started", "99999999999999999")], alive)],
         };
         let mut report = ContainersReport::default();

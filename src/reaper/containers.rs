@@ -282,8 +282,7 @@ fn names(entries: &[(&Suspect, String)]) -> String {
     names.join(", ")
 }
 
-/// Which of the other tools run here: by their name in the command line, of whoever. It only ever keeps something, so
-/// an editor that has a file of that name open may count.
+/// Which of the other tools run here: by their name in the command line, of whoever. It only ever keeps something.
 struct Running(BTreeMap<Tool, u32>);
 
 impl Running {
@@ -307,13 +306,19 @@ impl Running {
     }
 }
 
-/// `mcpmon`, `/usr/bin/mcpmon`, `node …/mcpmon/dist/cli.js`, `npx mcpmon@1.0`, `mcpproxy-v2`.
+/// Programs that run others by a word of their arguments.
+const LAUNCHERS: [&str; 10] = ["node", "nodejs", "bun", "bunx", "deno", "npm", "npx", "pnpm", "yarn", "env"];
+
+/// `mcpmon`, `/opt/mcpmon-linux-x64`, `node …/mcpmon/dist/cli.js`, `npx mcpmon@1.0`; but not an editor with `mcpmon.md`.
 fn names_tool(command_line: &str, comm: &str, tool: Tool) -> bool {
     let begins = |part: &str| {
         let rest = part.strip_prefix(tool.name());
         rest.is_some_and(|rest| !rest.starts_with(|c: char| c.is_ascii_alphanumeric()))
     };
-    begins(comm) || command_line.split(|c: char| c == '/' || c.is_whitespace()).any(begins)
+    let program = command_line.split(' ').next().unwrap_or_default();
+    let name = program.rsplit('/').next().unwrap_or_default();
+    let words = if LAUNCHERS.contains(&name) { command_line } else { program };
+    begins(comm) || words.split(['/', ' ']).any(begins)
 }
 
 /// At most `span` of what the caller has.
@@ -371,6 +376,8 @@ mod tests {
         check("mcpvisor cleanup --include-mcpmon", "mcpvisor", false);
         check("", "mcpmon", true);
         check("bash", "bash", false);
+        check("vim mcpmon.md", "vim", false);
+        check("env A=1 mcpmon server", "env", true);
     }
 
     #[test]

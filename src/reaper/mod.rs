@@ -1,7 +1,7 @@
 //! Floor 3: nothing that we start outlives its purpose, and nothing that is not ours is touched.
 
 pub mod badge;
-mod bequest;
+pub mod bequest;
 pub mod cleanup;
 pub mod clear;
 pub mod container_cleanup;

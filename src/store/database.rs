@@ -103,6 +103,12 @@ impl Database {
         }
         Ok(transaction.commit()?)
     }
+
+    /// For tests: what a strange hand does to it.
+    #[cfg(test)]
+    pub fn execute(&self, statements: &str) {
+        self.0.execute_batch(statements).unwrap();
+    }
 }
 
 /// Makes the file for its owner only, before SQLite makes it for everybody; the WAL gets the same mode.

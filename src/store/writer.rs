@@ -144,15 +144,15 @@ impl Shared {
         true
     }
 
-    /// The number of the last change that the next write covers; `None` when it is time to end.
-    fn next(&self) -> Option<u64> {
+    /// Waits for something to do; `None` when it is time to end and nothing is left to write.
+    fn next(&self) -> Option<Turn> {
         let mut state = self.state.lock();
         while !state.wake {
             self.work.wait(&mut state);
         }
         state.wake = false;
         let finished = state.closing && state.rows.is_saved();
-        (!finished).then_some(state.changes)
+        (!finished).then_some(Turn { upto: state.changes, last: state.closing })
     }
 
     /// The file was read: this is what it holds.
@@ -188,6 +188,14 @@ impl Shared {
     }
 }
 
+/// One look of the writer.
+struct Turn {
+    /// The number of the last change that it covers.
+    upto: u64,
+    /// None follows, whatever comes of it.
+    last: bool,
+}
+
 /// Keeps what is wrong, with one line in the log for each change of it.
 fn note(known: &mut Option<Trouble>, now: Option<Trouble>) {
     if *known == now {
@@ -215,13 +223,12 @@ impl Writer {
 
     /// Ends when told to close, or when nobody can speak to it any more, with everything written that can be.
     pub fn run(mut self, shared: &Shared) {
-        while let Some(upto) = shared.next() {
+        while let Some(Turn { upto, last }) = shared.next() {
             match self.serve(shared) {
                 Ok(()) => shared.saved(upto),
                 Err(trouble) => shared.failed(upto, trouble),
             }
-            // One last try was made, whatever came of it.
-            if shared.lock().closing {
+            if last {
                 break;
             }
         }
@@ -303,4 +310,83 @@ fn write(database: &mut Database, shared: &Shared) -> Result<(), Failure> {
         return Ok(());
     }
     database.write(&batch).inspect_err(|_| shared.lock().rows.put_back(batch))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::store::rows::Value;
+
+    fn remember(shared: &Shared, key: &str, bytes: usize) {
+        let value = Value { json: "x".repeat(bytes), updated_ms: 1 };
+        shared.lock().rows.remember("t", key, value);
+    }
+
+    fn keys(path: &std::path::Path) -> Vec<String> {
+        let (_, rows) = Database::open(path).unwrap();
+        let name = |key| match key {
+            Key::Value(_, key) => key,
+            Key::Created((_, id)) | Key::Owed((_, id)) => id,
+        };
+        rows.into_iter().map(|(key, _)| name(key)).collect()
+    }
+
+    fn with_writer(name: &str, test: impl FnOnce(&mut Writer, &Shared)) {
+        let dir = std::env::temp_dir().join(format!("mcpvisor-writer-{name}-{}", std::process::id()));
+        std::fs::create_dir(&dir).unwrap();
+        let (mut writer, shared) = (Writer::new(dir.join("state.db")), Shared::default());
+        test(&mut writer, &shared);
+        std::fs::remove_dir_all(&dir).unwrap();
+    }
+
+    #[test]
+    fn what_breaks_while_it_is_open_is_written_anew_from_memory() {
+        with_writer("breaks", |writer, shared| {
+            for round in 0..=BROKEN_DATABASES_MAX {
+                remember(shared, &round.to_string(), 1);
+                let served = writer.serve(shared);
+                assert_eq!(served, Ok(()), "{round}");
+                let database = writer.database.as_ref().unwrap();
+                database.execute("DROP TABLE kv");
+            }
+            assert_eq!(shared.lock().mended.as_ref().unwrap().state, Standing::Ok);
+            // A disk that breaks every file is left alone.
+            remember(shared, "last", 1);
+            let trouble = writer.serve(shared).unwrap_err();
+            assert_eq!((trouble.state, trouble.fault.kind), (Standing::Failing, FaultKind::Internal));
+            assert!(!shared.lock().rows.is_saved());
+        });
+        with_writer("once", |writer, shared| {
+            remember(shared, "saved", 1);
+            assert_eq!(writer.serve(shared), Ok(()));
+            writer.database.as_ref().unwrap().execute("DROP TABLE kv");
+            remember(shared, "new", 1);
+            assert_eq!(writer.serve(shared), Ok(()));
+            writer.database = None;
+            assert_eq!(keys(&writer.path), ["new", "saved"]);
+        });
+    }
+
+    #[test]
+    fn a_full_disk_fails_the_write_and_not_the_database() {
+        with_writer("full", |writer, shared| {
+            remember(shared, "before", 1);
+            assert_eq!(writer.serve(shared), Ok(()));
+            writer.database.as_ref().unwrap().execute("PRAGMA max_page_count = 1");
+            remember(shared, "during", 60_000);
+            for _ in 0..2 {
+                let trouble = writer.serve(shared).unwrap_err();
+                assert_eq!(
+                    (trouble.state, trouble.fault.kind),
+                    (Standing::Failing, FaultKind::HostResources)
+                );
+                assert!(trouble.fault.message.contains("full"), "{trouble:?}");
+            }
+            writer.database.as_ref().unwrap().execute("PRAGMA max_page_count = 1000");
+            remember(shared, "after", 1);
+            assert_eq!(writer.serve(shared), Ok(()));
+            writer.database = None;
+            assert_eq!(keys(&writer.path), ["after", "before", "during"]);
+        });
+    }
 }

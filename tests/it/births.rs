@@ -50,6 +50,7 @@ enum Happening {
     /// A life has lasted long enough, or the next one is due.
     Turn(u64, usize),
     PayDebts(u64),
+    Sweep(u64),
     Kill,
     Restart,
     EngineDown,
@@ -235,6 +236,7 @@ impl World {
                 self.hear(actor, reply);
             }
             Happening::Turn(session, server) if session == self.session && self.alive => self.turn(server),
+            Happening::Sweep(session) if session == self.session && self.alive => self.list_for_sweep(),
             Happening::PayDebts(session) if session == self.session && self.alive => self.pay(),
             Happening::Kill if self.alive && self.troubled() => self.kill(),
             Happening::Restart => self.restart(),
@@ -596,10 +598,10 @@ impl World {
             self.after(50, Happening::Turn(self.session, server));
         }
         self.after(700, Happening::PayDebts(self.session));
-        self.list_for_sweep(10);
+        self.after(5, Happening::Sweep(self.session));
     }
 
-    fn list_for_sweep(&mut self, wait: u64) {
+    fn list_for_sweep(&mut self) {
         let found = match self.answers() {
             Outcome::Done => Some(
                 self.containers
@@ -610,7 +612,7 @@ impl World {
             ),
             _ => None,
         };
-        self.after(wait, Happening::Answer(self.session, Actor::Sweep, Reply::Listed(found)));
+        self.after(10, Happening::Answer(self.session, Actor::Sweep, Reply::Listed(found)));
     }
 
     fn sweep_found(&mut self, found: Option<Vec<u64>>) {
@@ -619,7 +621,7 @@ impl World {
                 self.sweeping = Some((found.into(), None));
                 self.sweep_next();
             }
-            None => self.list_for_sweep(1_000),
+            None => self.after(1_000, Happening::Sweep(self.session)),
         }
     }
 
@@ -637,7 +639,7 @@ impl World {
                 self.swept = true;
                 // Once more, when nothing of the dead session can come any more.
                 if !std::mem::replace(&mut self.second_sweep, true) {
-                    self.list_for_sweep(LATEST + 1_000);
+                    self.after(LATEST + 1_000, Happening::Sweep(self.session));
                 }
             }
         }
@@ -655,7 +657,7 @@ impl World {
             removal::Next::Over(Removed::Owed) => {
                 // Whole again, after a while.
                 self.sweeping = None;
-                self.list_for_sweep(2_000);
+                self.after(2_000, Happening::Sweep(self.session));
             }
             removal::Next::Over(_) => self.sweep_next(),
         }

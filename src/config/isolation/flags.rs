@@ -157,3 +157,67 @@ fn add(isolation: &mut Isolation, name: &str, item: &str) {
         items.push(json!(item));
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use crate::base::finding::Finding;
+    use crate::config;
+
+    /// The isolation of a server with these `extra_args`, and the findings.
+    fn read(args: &str) -> (config::Isolation, Vec<Finding>) {
+        let args = serde_json::to_string(&args.split(' ').collect::<Vec<_>>()).unwrap();
+        let isolation = format!(r#"{{"enabled": true, "extra_args": {args}}}"#);
+        let text = format!(r#"{{"mcpServers": {{"x": {{"command": "npx", "isolation": {isolation}}}}}}}"#);
+        let (config, findings) = config::parse(&text, "f");
+        let isolation = config.servers[0].isolation.clone().unwrap();
+        assert_eq!(
+            config.servers[0].problem.is_some(),
+            findings.iter().any(|finding| finding.severity == crate::base::finding::Severity::Error)
+        );
+        (*isolation, findings)
+    }
+
+    /// `expected` are the lines of the isolation that are not those of the default, joined.
+    #[track_caller]
+    fn check(args: &str, expected: &str) {
+        let (isolation, findings) = read(args);
+        assert_eq!(findings, [], "{args}");
+        let words = |isolation: &config::Isolation| -> Vec<String> {
+            let text = format!("{isolation:#?}");
+            let lines = text.lines().map(|line| line.trim_matches([' ', ',', '[', '(', '{']).to_owned());
+            lines.filter(|line| line.contains(char::is_alphanumeric) || line.contains('*')).collect()
+        };
+        let plain = words(&config::Isolation::default());
+        let ours = words(&isolation).into_iter().filter(|line| !plain.contains(line));
+        assert_eq!(ours.collect::<Vec<_>>().join(" "), expected, "{args}");
+    }
+
+    #[test]
+    fn equivalents() {
+        check("--rm -i --init --cap-drop ALL", "");
+        check("-eK=a=b", r#"env: "K" "***""#);
+        check("--env K", r#"env: "K" "${env:K}""#);
+        check("-m 1g --cpus=2", "1073741824 2000000000");
+        check("--read-only --tmpfs /root:exec", r#"read_only: true tmpfs: "/root": "exec""#);
+        check("--net none -u 7", r#"network_mode: Some "none" user: Some "7""#);
+        check("--shm-size 64m", r#"extra_host_config: "ShmSize": Number(67108864)"#);
+        check("--pull=always", "pull: Always");
+        check("--log-opt max-size=1m", r#"options: "max-size": "1m""#);
+    }
+
+    #[test]
+    fn no_equivalents() {
+        #[track_caller]
+        fn check(args: &str, message: &str) {
+            let (_, findings) = read(args);
+            assert_eq!(findings.iter().map(|f| f.message.as_str()).collect::<Vec<_>>(), [message], "{args}");
+        }
+        check("--ulimit nofile=9", "`--ulimit` has no equivalent here");
+        check("-p 80:80", "`-p` has no equivalent here");
+        check("--memory", "`--memory` needs a value");
+        check("s3cr3t", "this is not an option of `docker run`");
+        check("--name x", "ignored: mcpvisor sets this itself");
+        check("-m lots", "this is not an amount of memory");
+        check("-v ./x:/x", "`./x` is neither a full path nor the name of a volume");
+    }
+}

@@ -41,9 +41,10 @@ const CACHES: &[(&[&str], &str, &str)] = &[
 ];
 
 /// What an entry says, its variables resolved.
-#[derive(Debug)]
 pub struct Ask<'a> {
     pub command: &'a str,
+    /// The command as written, for messages: a variable's value never shows.
+    pub written: &'a str,
     pub args: &'a [String],
     pub image: Option<String>,
     pub working_dir: Option<String>,
@@ -80,8 +81,7 @@ pub fn inside(ask: &Ask, isolation: &Isolation) -> Result<Inside, Objection> {
             (image.clone(), ask.command)
         }
         None => {
-            let image =
-                image_of(base, ask.args, &isolation.images).ok_or_else(|| unknown(ask.command, base))?;
+            let image = image_of(base, ask.args, &isolation.images).ok_or_else(|| unknown(ask, base))?;
             if is_path && !seen(ask.command) {
                 let message =
                     format!("`{}` is the host's; the `{base}` of {image} runs", shorten(ask.command, 60));
@@ -154,9 +154,9 @@ fn image_of(command: &str, args: &[String], images: &Images) -> Option<String> {
     Some(if from_git { UV_WITH_GIT } else { image }.to_owned())
 }
 
-fn unknown(command: &str, base: &str) -> Objection {
-    let message = format!("which image has `{}` is not known", shorten(command, 60));
-    let base = shorten(base, 40);
+fn unknown(ask: &Ask, base: &str) -> Objection {
+    let message = format!("which image has `{}` is not known", shorten(ask.written, 60));
+    let base = if ask.written == ask.command { shorten(base, 40) } else { "…".to_owned() };
     let hint = format!(
         "name one: \"isolation\": {{\"image\": …}}, or `docker_isolation.default_images.{base}`; \
          \"isolation\": {{\"enabled\": false}} runs it on the host"

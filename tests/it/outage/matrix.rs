@@ -1,6 +1,5 @@
 //! The matrix of an engine: every state against every event, printed and compared whole with
 //! `tests/it/data/outages.txt`. A change of behaviour is a readable diff there; `UPDATE_EXPECT=1` writes it anew.
-#![allow(clippy::unwrap_used, reason = "tests fail by panicking")]
 
 use mcpvisor::base::time::Time;
 use mcpvisor::engine::outage::{Action, Cause, Event, News, Policy, Presence, step};

@@ -2,7 +2,6 @@
 //! that its machine must keep:
 //! one call at a time; always something to wait for; no loop; who asks is answered; whoever heard `Up` hears `Away`
 //! before the next `Up` if its connections ended in between; and when the world heals, `Up` in bounded time.
-#![allow(clippy::unwrap_used, reason = "tests fail by panicking")]
 
 use crate::sim::rng::Rng;
 use mcpvisor::base::time::Time;

@@ -14,12 +14,14 @@
 pub mod daemon;
 pub mod dockerd;
 pub mod engine;
+pub mod fake_engine;
 pub mod http;
 pub mod images;
 pub mod mcp;
 pub mod peer;
 pub mod processes;
 pub mod raw;
+pub mod real_engine;
 pub mod registry;
 pub mod stdio;
 pub mod wire;

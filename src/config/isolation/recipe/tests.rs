@@ -11,6 +11,7 @@ fn describe(line: &str, image: Option<&str>, isolation: &Isolation) -> String {
     let args: Vec<String> = words.collect();
     let ask = Ask {
         command: &command,
+        written: &command,
         args: &args,
         image: image.map(ToOwned::to_owned),
         working_dir: Some("/home/u/src".to_owned()),
