@@ -263,6 +263,10 @@ pub const PULL_LAYERS_MAX: usize = 512;
 /// The Docker CLI's `config.json`; a longer one is not read.
 pub const DOCKER_CONFIG_BYTES_MAX: u64 = 1 << 20;
 
+/// Contexts of the Docker CLI that are looked through for a name; people have fewer than ten, and one that is further
+/// behind is not found.
+pub const DOCKER_CONTEXTS_MAX: usize = 256;
+
 /// From SIGKILL of a Docker CLI that took too long to leaving its end to a thread.
 pub const ENGINE_CLI_KILL_PATIENCE: Duration = Duration::from_secs(2);
 

@@ -166,36 +166,47 @@ fn secrets(node: &Node, text: &str, secret: bool, found: &mut Vec<Range<usize>>)
     match &node.value {
         Value::Object(members) => {
             for member in members {
-                if let ("extra_args", Value::Array(items), false) =
-                    (member.key.as_str(), &member.value.value, secret)
-                {
-                    found.extend(items.iter().filter_map(|item| assigned(item, text)));
-                    continue;
-                }
                 secrets(&member.value, text, secret || is_secret(&member.key), found);
             }
         }
-        Value::Array(items) => items.iter().for_each(|item| secrets(item, text, secret, found)),
-        Value::Text(value) if secret && shows_nothing(value) => (),
-        Value::Text(_) if secret => {
-            found.push(node.at + 1..text_end(node, text));
+        Value::Array(items) => {
+            let mut before = "";
+            for item in items {
+                secrets(item, text, secret, found);
+                let Value::Text(value) = &item.value else { continue };
+                let range = inner(item, text);
+                if let Some(from) = assigned(before, &text[range.clone()])
+                    && !secret
+                    && !shows_nothing(&text[range.start + from..range.end])
+                {
+                    found.push(range.start + from..range.end);
+                }
+                before = value;
+            }
         }
+        Value::Text(value) if secret && shows_nothing(value) => (),
+        Value::Text(_) if secret => found.push(inner(node, text)),
         Value::Number(_) if secret => found.push(node.at..node.end),
         Value::Text(_) | Value::Number(_) | Value::Bool(_) | Value::Null => (),
     }
 }
 
-/// The byte after a string's last, without the quote that closes it.
-fn text_end(node: &Node, text: &str) -> usize {
+/// What is between the quotes of a string.
+fn inner(node: &Node, text: &str) -> Range<usize> {
     let closed = node.end - node.at > 1 && text.as_bytes()[node.end - 1] == b'"';
-    node.end - usize::from(closed)
+    node.at + 1..node.end - usize::from(closed)
 }
 
-/// What stands behind the first `=` of an option: `-e TOKEN=…`, `--env=TOKEN=…`.
-fn assigned(item: &Node, text: &str) -> Option<Range<usize>> {
-    let Value::Text(_) = item.value else { return None };
-    let equals = text[item.at..item.end].find('=')?;
-    Some(item.at + equals + 1..text_end(item, text))
+/// Where the value of a variable begins in an argument: `NAME=value` after `-e` or `--env`, `--env=NAME=value`,
+/// `-eNAME=value`.
+fn assigned(before: &str, argument: &str) -> Option<usize> {
+    let letters = |word: &str| word.starts_with('-') && !word.starts_with("--");
+    let name = match argument.strip_prefix("--env=") {
+        Some(_) => "--env=".len(),
+        None if before == "--env" || (letters(before) && before.ends_with('e')) || letters(argument) => 0,
+        None => return None,
+    };
+    Some(name + argument[name..].find('=')? + 1)
 }
 
 fn is_secret(key: &str) -> bool {
@@ -251,6 +262,10 @@ mod tests {
             r#"{"env": {"A": "*****", "B": "${env:B}", "C": **}, "x": "y"}"#,
         );
         check(r#"{"api_key": "s3cr3t", "headers": ["a b"]}"#, r#"{"api_key": "******", "headers": ["***"]}"#);
+        check(
+            r#"{"args": ["-ie", "A=s1", "--env=B=s2", "-eC=s3", "--env", "D", "E=f", "-e", "G=${env:G}"]}"#,
+            r#"{"args": ["-ie", "A=**", "--env=B=**", "-eC=**", "--env", "D", "E=f", "-e", "G=${env:G}"]}"#,
+        );
         check("{\"env\": {\"A\": \"ghp_1\n}}", "{\"env\": {\"A\": \"*****\n}}");
         check(r#"{"extra_args": ["-e", "A=b c", 1]}"#, r#"{"extra_args": ["-e", "A=***", 1]}"#);
         check(r#"{"a" "ghp", "env": {"A": "x1"}}"#, r#"{"a" "***", "***": {"*": "**"}}"#);

@@ -34,6 +34,9 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
+/// `docker_recovery.health_check_timeout`: how long a look at a container may take.
+const HEALTH_PATIENCE: Duration = Duration::from_secs(3);
+
 /// Where outages are remembered.
 const OUTAGES: &str = "outages";
 
@@ -77,7 +80,13 @@ impl Home {
 }
 
 impl Containers {
-    pub fn new(config: &Config, keeper: &Arc<Keeper>, store: &Store, board: &Board, dir: &std::path::Path) -> Containers {
+    pub fn new(
+        config: &Config,
+        keeper: &Arc<Keeper>,
+        store: &Store,
+        board: &Board,
+        dir: &std::path::Path,
+    ) -> Containers {
         let cleanup = &config.cleanup;
         let rules = Rules {
             try_max: cleanup.docker_timeout,
@@ -142,7 +151,7 @@ impl Containers {
     /// How the lives of this server are made. The entry is copied; the environment is read at every launch.
     pub fn plan(&self, config: &Config, entry: &ServerConfig, home: &Home) -> Box<Plan> {
         let (entry, marker) = (entry.clone(), self.upkeep.keeper.marker().clone());
-        let health_patience = config.engine_health_timeout();
+        let health_patience = HEALTH_PATIENCE;
         let grace = config.stop_grace(&entry);
         match home {
             Home::Host => Box::new(move |life| launch::program(&entry, &marker, life).map(Launch::Process)),
@@ -197,9 +206,10 @@ struct Berth {
 
 fn container_of(config: &Config, entry: &ServerConfig) -> Result<Isolated, Fault> {
     let lookup = |name: &str| std::env::var(name).ok();
-    let isolation = entry.isolation.as_deref().ok_or_else(|| {
-        Fault::new(FaultKind::Internal, format!("{} is not isolated", entry.name))
-    })?;
+    let isolation = entry
+        .isolation
+        .as_deref()
+        .ok_or_else(|| Fault::new(FaultKind::Internal, format!("{} is not isolated", entry.name)))?;
     isolated(config, entry, isolation, &lookup, home().as_deref())
 }
 

@@ -1,11 +1,11 @@
 //! From an entry of the config to what a life runs: variables resolved now, environment scrubbed, marks set.
 
+use super::containers::Containers;
 use crate::base::fault::{Fault, FaultKind};
 use crate::base::id::Life;
 use crate::config::{Config, Launch, ServerConfig, Template, expand_home};
 use crate::reaper::mark::Marker;
-use crate::server::supervisor::Plan;
-use crate::server::{self, machine::Policy};
+use crate::server::machine::Policy;
 use crate::sys::spawn::Program;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -22,20 +22,8 @@ pub fn inherited(environment: impl Iterator<Item = (String, String)>) -> Vec<(St
     environment.filter(|(name, _)| !is_ours(name)).collect()
 }
 
-/// How the lives of this server are made. The entry is copied; the environment is read at every launch.
-pub fn plan(entry: &ServerConfig, marker: &Marker) -> Box<Plan> {
-    let (entry, marker) = (entry.clone(), marker.clone());
-    Box::new(move |life| program(&entry, &marker, life).map(server::launch::Launch::Process))
-}
-
-fn program(entry: &ServerConfig, marker: &Marker, life: Life) -> Result<Program, Fault> {
-    if entry.isolation.is_some() {
-        // What was to run in a container never runs here instead.
-        let message = format!("start {}: containers are not yet supported", entry.name);
-        return Err(
-            Fault::new(FaultKind::NotSupported, message).hint("it runs on the host without `isolation`")
-        );
-    }
+/// A process of this host. The environment is read at every launch.
+pub fn program(entry: &ServerConfig, marker: &Marker, life: Life) -> Result<Program, Fault> {
     let Launch::Process { command, args, env, working_dir } = &entry.launch else {
         let fault = entry.problem.clone();
         return Err(fault.unwrap_or_else(|| Fault::new(FaultKind::NotSupported, "nothing to run")));
@@ -84,6 +72,7 @@ pub fn policy(config: &Config, entry: &ServerConfig) -> Policy {
         connect_timeout: config.connection_timeout(entry),
         eof_grace: plain.eof_grace.min(stop_grace / 2),
         stop_grace,
+        pull_timeout: Containers::pull_timeout(entry).unwrap_or(plain.pull_timeout),
         verify_timeout: config.cleanup.verify_timeout,
         probe_every: config.health_check_interval(entry),
         retry_backoff_max: config.connections.retry_backoff_max.max(Duration::from_secs(1)),

@@ -1,5 +1,6 @@
 //! From a config to a running daemon, in the order that a start needs: servers first, because they take longest.
 
+use super::containers::Containers;
 use super::main_loop::{Budget, Ended, MainLoop, News, Running};
 use super::parts::{Clients, Parts};
 use super::setup::Setup;
@@ -73,7 +74,15 @@ pub fn run(setup: &Setup, mut guardian: Option<Link>, started: impl FnOnce(&Star
     let signals = Signals::new([SIGTERM, SIGINT, SIGHUP, SIGCHLD]).map_err(start_failed)?;
     let board = Board::default();
     let clients = Clients::new().map_err(start_failed)?;
-    let house = House { keeper: &keeper, board: &board, ear: clients.ear(), logs: instance.dir.join("logs") };
+    let store = Store::open(&instance.dir);
+    let containers = Containers::new(&setup.config, &keeper, &store, &board, &instance.dir);
+    let house = House {
+        keeper: &keeper,
+        board: &board,
+        ear: clients.ear(),
+        logs: instance.dir.join("logs"),
+        containers: &containers,
+    };
     let (servers, supervisors) = servers(&setup.config, &house, &news).map_err(failed)?;
     let mut main_loop = MainLoop::new(setup.config.connections.concurrent_max);
     if setup.ephemeral {
@@ -82,8 +91,6 @@ pub fn run(setup: &Setup, mut guardian: Option<Link>, started: impl FnOnce(&Star
     main_loop.admit_first(&inbox, &servers);
     let lists = news.clone();
     board.on_lists(move || tell(&lists, News::Lists));
-    // Only now: what the database has to say can wait, and the first servers are being started.
-    let store = Store::open(&instance.dir);
     let budget = Budget::of(&setup.config);
     keeper.tell(Line::Budget { ms: budget.total().as_millis() as u64 });
 
@@ -192,6 +199,7 @@ struct House<'a> {
     board: &'a Board,
     ear: Arc<Ear>,
     logs: PathBuf,
+    containers: &'a Containers,
 }
 
 /// One supervisor per entry; those that can run have asked the gate when this returns.
@@ -223,6 +231,7 @@ fn servers(
 }
 
 fn charge(config: &Config, entry: &ServerConfig, house: &House<'_>) -> Charge {
+    let home = house.containers.home(config, entry);
     let log = house.logs.join(format!("server-{}.log", entry.slug));
     Charge {
         name: entry.name.clone(),
@@ -234,7 +243,8 @@ fn charge(config: &Config, entry: &ServerConfig, house: &House<'_>) -> Charge {
             ear: house.ear.clone(),
             log: Some(LogFile::new(log, SERVER_LOG_BYTES_MAX)),
         },
-        plan: launch::plan(entry, house.keeper.marker()),
+        plan: house.containers.plan(config, entry, &home),
+        engine: home.watched().cloned(),
         keeper: house.keeper.clone(),
         problem: entry.problem.clone(),
         wanted: entry.enabled,

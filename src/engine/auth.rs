@@ -64,7 +64,8 @@ pub fn login_for(image: &str, lookup: impl Fn(&str) -> Option<String>) -> Login 
     }
 }
 
-fn read(file: &Path) -> Result<Option<String>, String> {
+/// Nothing if there is no such file.
+pub(super) fn read(file: &Path) -> Result<Option<String>, String> {
     let opened = match File::open(file) {
         Ok(opened) => opened,
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(None),

@@ -24,6 +24,7 @@ mod monitor;
 pub mod outage;
 pub mod patience;
 pub mod pull;
+pub mod resolve;
 pub mod socket;
 pub mod spec;
 pub mod stream;

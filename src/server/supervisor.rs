@@ -15,6 +15,7 @@ use crate::base::id::{Life, ServerName};
 use crate::base::limits::INBOX_MESSAGES_MAX;
 use crate::base::text;
 use crate::base::time::{Time, Wall};
+use crate::engine::watched::{Heard, Subscription, Watched};
 use crate::mcp::items::Kind;
 use crate::reaper::keeper::Keeper;
 use crate::sys::{clock, thread};
@@ -40,6 +41,8 @@ pub struct Charge {
     pub policy: Policy,
     pub traits: Traits,
     pub plan: Box<Plan>,
+    /// The engine that it lives on: while that is away, nothing is the server's fault.
+    pub engine: Option<Arc<Watched>>,
     /// Where lives are written down, so that they can be found whatever dies.
     pub keeper: Arc<Keeper>,
     /// Why its entry cannot be run as it is.
@@ -56,7 +59,7 @@ pub fn start(
     gate: impl Fn(GateRequest) + Send + 'static,
 ) -> io::Result<(Arc<Server>, JoinHandle<()>)> {
     let (sender, inbox): (Sender<Report>, Receiver<Report>) = bounded(INBOX_MESSAGES_MAX);
-    let machine = machine::Server::new(false, false, clock::now());
+    let machine = machine::Server::new(charge.engine.is_some(), false, clock::now());
     let first = first_status(&charge, &machine);
     let server = Arc::new(Server::new(first, charge.traits, board, sender));
     let tape = Tape::new(&machine);
@@ -76,7 +79,11 @@ pub fn start(
         last_success: None,
         tape,
         retired: false,
+        dwelling: None,
     };
+    if let Some(engine) = charge.engine {
+        supervisor.settle_on(engine);
+    }
     if let Some(problem) = charge.problem {
         let event = Event::Block(Some(problem.kind));
         supervisor.take(Report::Event(event, Some(problem)));
@@ -104,9 +111,23 @@ struct Supervisor {
     last_success: Option<Wall>,
     tape: Tape,
     retired: bool,
+    /// The engine that it lives on, and what is heard of it.
+    dwelling: Option<(Arc<Watched>, Subscription)>,
 }
 
 impl Supervisor {
+    /// Nothing is started on an engine that was not heard yet.
+    fn settle_on(&mut self, engine: Arc<Watched>) {
+        self.step(Event::EngineAway);
+        let server = self.server.clone();
+        let subscription = engine.subscribe(move |heard| match heard {
+            Heard::Up => server.tell(Report::Event(Event::EngineUp, None)),
+            Heard::Away(fault) => server.tell(Report::Event(Event::EngineAway, Some(fault.clone()))),
+            Heard::Container(_) => (),
+        });
+        self.dwelling = Some((engine, subscription));
+    }
+
     fn run(mut self, inbox: &Receiver<Report>) {
         loop {
             let report = match self.machine.next_deadline() {
@@ -235,8 +256,12 @@ impl Supervisor {
             Action::Term(life) => self.order(life, Order::Term),
             Action::Kill(life) => self.order(life, Order::Kill),
             Action::Clear(life) => self.order(life, Order::Clear),
-            // No server lives on an engine yet, so no machine asks for one.
-            Action::AskEngine => (),
+            // Without an engine no machine asks for one.
+            Action::AskEngine => {
+                if let Some((engine, _)) = &self.dwelling {
+                    engine.ask();
+                }
+            }
         }
         None
     }

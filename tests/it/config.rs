@@ -171,6 +171,15 @@ fn secrets_never_show() {
 }
 
 #[test]
+fn secrets_in_a_docker_run_are_not_reported() {
+    let text = r#"{"mcpServers": {"box": {"command": "docker",
+        "args": ["run", "-d", "-e", "TOKEN=s3cr3t", "img"]}}}"#;
+    let (config, findings) = config::parse(text, "f");
+    let shown = format!("{findings:?} {}", config::report(text, "f", &config, &findings));
+    assert!(findings.len() == 3 && !shown.contains("s3cr3t"), "{shown}");
+}
+
+#[test]
 fn everything_is_bounded() {
     let entry = |n: usize| format!("\"s{n}\": {{\"command\": \"x\", \"colour\": 1}}");
     let many: Vec<String> = (0..5000).map(entry).collect();

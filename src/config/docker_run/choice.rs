@@ -19,6 +19,32 @@ pub enum EngineChoice {
     Unreachable(String),
 }
 
+impl EngineChoice {
+    /// An address as the docker client reads it; `tls` is for those that are no socket.
+    pub fn at(address: &str, tls: bool) -> EngineChoice {
+        let (scheme, rest) = address.split_once("://").unwrap_or(("tcp", address));
+        match scheme {
+            _ if address.is_empty() => EngineChoice::Host(DEFAULT_SOCKET.to_owned()),
+            "unix" if rest.is_empty() => EngineChoice::Host(DEFAULT_SOCKET.to_owned()),
+            "unix" => EngineChoice::Host(format!("unix://{rest}")),
+            "tcp" if tls => unreachable("is reached with TLS"),
+            "tcp" => {
+                let rest = rest.trim_end_matches('/');
+                let (name, port) = match rest.rsplit_once(':') {
+                    Some((name, port)) if !port.contains(']') => (name, port),
+                    _ => (rest, ""),
+                };
+                let name = if name.is_empty() { "localhost" } else { name };
+                let port = if port.is_empty() { "2375" } else { port };
+                EngineChoice::Host(format!("tcp://{name}:{port}"))
+            }
+            "ssh" => unreachable("is reached over ssh"),
+            "npipe" => unreachable("is reached over a pipe of Windows"),
+            _ => unreachable("has an address that is neither `unix://` nor `tcp://`"),
+        }
+    }
+}
+
 pub const DEFAULT_SOCKET: &str = "unix:///var/run/docker.sock";
 const PODMAN_OF_ROOT: &str = "unix:///run/podman/podman.sock";
 
@@ -115,7 +141,7 @@ fn docker(said: &Said, environment: &Environment, user: Option<&str>) -> EngineC
         Some(name) => return EngineChoice::Context(name.to_owned()),
     }
     match said.last("host").map(str::to_owned).or(from_environment).filter(|host| !host.is_empty()) {
-        Some(address) => host(&address, tls),
+        Some(address) => EngineChoice::at(&address, tls),
         None if tls => unreachable("is reached with TLS"),
         None if context.is_some() => EngineChoice::Context("default".to_owned()),
         // The current context is the caller's, and not that of the user behind sudo.
@@ -132,13 +158,13 @@ fn podman(said: &Said, environment: &Environment, user: Option<&str>) -> EngineC
         ["root", "runroot", "imagestore", "storage-driver", "module", "tmpdir", "namespace"];
     let connection = said.last("connection").or(said.last("context").filter(|name| *name != "default"));
     if let Some(address) = said.last("url").or(said.last("host")) {
-        return host(address, false);
+        return EngineChoice::at(address, false);
     }
     if connection.is_some() {
         return unreachable("is behind a connection of podman");
     }
     if let Some(address) = environment.get("CONTAINER_HOST") {
-        return host(&address, false);
+        return EngineChoice::at(&address, false);
     }
     if environment.get("CONTAINER_CONNECTION").is_some() {
         return unreachable("is behind a connection of podman");
@@ -152,28 +178,5 @@ fn podman(said: &Said, environment: &Environment, user: Option<&str>) -> EngineC
         None => EngineChoice::Podman,
         Some("root" | "#0") => EngineChoice::Host(PODMAN_OF_ROOT.to_owned()),
         Some(_) => unreachable("is the podman of another user, behind `sudo`"),
-    }
-}
-
-/// An address as the docker client reads it.
-pub fn host(address: &str, tls: bool) -> EngineChoice {
-    let (scheme, rest) = address.split_once("://").unwrap_or(("tcp", address));
-    match scheme {
-        "unix" if rest.is_empty() => EngineChoice::Host(DEFAULT_SOCKET.to_owned()),
-        "unix" => EngineChoice::Host(format!("unix://{rest}")),
-        "tcp" if tls => unreachable("is reached with TLS"),
-        "tcp" => {
-            let rest = rest.trim_end_matches('/');
-            let (name, port) = match rest.rsplit_once(':') {
-                Some((name, port)) if !port.contains(']') => (name, port),
-                _ => (rest, ""),
-            };
-            let name = if name.is_empty() { "localhost" } else { name };
-            let port = if port.is_empty() { "2375" } else { port };
-            EngineChoice::Host(format!("tcp://{name}:{port}"))
-        }
-        "ssh" => unreachable("is reached over ssh"),
-        "npipe" => unreachable("is reached over a pipe of Windows"),
-        _ => unreachable("has an address that is neither `unix://` nor `tcp://`"),
     }
 }

@@ -5,7 +5,7 @@ use mcpvisor::engine::api::{Engine, Patience};
 use mcpvisor::engine::endpoint::Endpoint;
 use std::io::{Read, Write};
 use std::os::unix::net::UnixStream;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 /// The engine that the tests share; where there is none, that was said.
 pub fn real_engine() -> Option<Endpoint> {
