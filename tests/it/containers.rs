@@ -187,6 +187,7 @@ fn cleanup_removes_orphans_and_nothing_else() {
     assert!(done.stdout.contains("Removed 2 containers:\n"), "{done:?}");
     assert!(done.stdout.contains("Other dead instances left 1 container:\n"), "{done:?}");
     assert!(done.stdout.contains("it is of another host"), "what is kept is explained: {done:?}");
+    let _alone = crate::support::dead_instances();
     let all = bench.cleanup(&state, &["--force", "--all"]);
     assert_eq!(all.code, 0, "{all:?}");
     assert_eq!(bench.names(), strangers);

@@ -20,7 +20,7 @@ fn a_pull_is_shown_and_is_no_failed_start() {
     let scene = Scene::starting_bare(&engine, TempDir::new(), &config(vec![("large", entry)]));
     let status = scene.daemon.wait_until("the pull to be seen", |status| {
         let large = server(status, "large");
-        large["phase"] == "pulling" && large["pull"]["bytes_done"].as_u64() > Some(0)
+        large["phase"] == "pulling" && large["progress"].as_str().is_some_and(|text| text.contains('B'))
     });
     let large = server(&status, "large");
     assert_eq!(large["state"], "connecting", "{large:#}");

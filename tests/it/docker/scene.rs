@@ -2,7 +2,7 @@
 
 use crate::support::daemon::{Daemon, Ran, server};
 use crate::support::engine::{Census, Engine, Listed};
-use crate::support::{TempDir, images, processes, until, until_within};
+use crate::support::{TempDir, dead_instances, images, processes, until, until_within};
 use mcpvisor::reaper::instance;
 use nix::sys::signal::Signal;
 use serde_json::{Value, json};
@@ -180,6 +180,18 @@ pub fn cli(engine: &Engine, state: &Path, args: &[&str]) -> Ran {
     let mut command = crate::support::daemon::command();
     command.arg("--state-dir").arg(state).args(args).env("DOCKER_HOST", engine.host());
     crate::support::daemon::run(&mut command)
+}
+
+/// `cleanup --force --all`: what other dead instances left on this engine goes too. Not before the processes are gone
+/// that somebody else's dead instance has on this host: they are not for this test to end.
+pub fn cleanup_all(engine: &Engine, state: &Path) -> Ran {
+    let _alone = dead_instances();
+    until("this host to be without orphans of others", || {
+        let shown = cli(engine, state, &["cleanup", "--all", "--dry-run", "--json"]);
+        let shown: Value = serde_json::from_str(&shown.stdout).unwrap();
+        shown["ended"].as_array().unwrap().is_empty().then_some(())
+    });
+    cli(engine, state, &["cleanup", "--force", "--all"])
 }
 
 /// Which container each server has, by id.

@@ -1,6 +1,6 @@
 //! What is not ours is not touched, however much it looks like it; what is provably dead is.
 
-use super::scene::{STUBBORN, Scene, assert_none_left, cli, config, instance_of, isolated};
+use super::scene::{STUBBORN, Scene, assert_none_left, cleanup_all, cli, config, instance_of, isolated};
 use crate::support::dockerd::Dockerd;
 use crate::support::engine::{Engine, Listed};
 use crate::support::{TempDir, images, until_within};
@@ -54,7 +54,7 @@ fn a_dead_instances_containers_are_removed_by_cleanup() {
     let other = TempDir::new();
     let elsewhere = cli(&engine, &other.path().join("state"), &["cleanup", "--force"]);
     assert!(ids.iter().all(|id| engine.is_running(id)), "{elsewhere:?}");
-    let all = cli(&engine, &other.path().join("state"), &["cleanup", "--force", "--all"]);
+    let all = cleanup_all(&engine, &other.path().join("state"));
     assert_eq!(all.code, 0, "{all:?}");
     assert_none_left(&engine, &dead, Duration::ZERO);
     let again = cli(&engine, &state, &["cleanup", "--force", "--json"]);
@@ -118,9 +118,9 @@ fn strangers_survive_everything() {
     scene.restart("one");
     scene.daemon.wait_ready(&["one", "two"]);
     unharmed("a restart");
-    for args in [["cleanup", "--force"].as_slice(), &["cleanup", "--force", "--all"]] {
-        let ran = scene.cli(args);
-        unharmed(&format!("{args:?} while the daemon runs: {ran:?}"));
+    let state = scene.daemon.tmp.path().join("state");
+    for ran in [cli(&engine, &state, &["cleanup", "--force"]), cleanup_all(&engine, &state)] {
+        unharmed(&format!("a cleanup while the daemon runs: {ran:?}"));
         assert_eq!(scene.containers().len(), 2, "nor what the daemon has");
     }
     let mut scene = scene;
@@ -132,9 +132,8 @@ fn strangers_survive_everything() {
     scene.kill_both();
     let (instance, tmp) = (scene.instance(), scene.daemon.into_tmp());
     let state = tmp.path().join("state");
-    for args in [["cleanup", "--force"].as_slice(), &["cleanup", "--force", "--all"]] {
-        let ran = cli(&engine, &state, args);
-        unharmed(&format!("{args:?} after a kill: {ran:?}"));
+    for ran in [cli(&engine, &state, &["cleanup", "--force"]), cleanup_all(&engine, &state)] {
+        unharmed(&format!("a cleanup after a kill: {ran:?}"));
         assert_none_left(&engine, &instance, Duration::ZERO);
     }
     assert!(!engine.inspect("stopped").expect("it is still there")["State"]["Running"].as_bool().unwrap());
