@@ -376,3 +376,7 @@ pub const CLEANUP_RECORDS_PATIENCE: Duration = Duration::from_secs(2);
 pub const OWED_AT_ONCE: usize = 4;
 pub const OWED_PAUSE_FIRST: Duration = Duration::from_secs(1);
 pub const OWED_PAUSE_MAX: Duration = Duration::from_secs(60);
+
+/// A create that was asked for and never answered takes effect within this time, or never. 60 s: the patience of whoever
+/// asked; a removal of which no id is known is owed that long.
+pub const CREATE_LATEST: Duration = Duration::from_secs(60);

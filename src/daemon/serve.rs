@@ -9,7 +9,6 @@ use crate::api::status::About;
 use crate::base::fault::{Fault, FaultKind};
 use crate::base::limits::{SERVER_LOG_BYTES_MAX, STORE_PATIENCE};
 use crate::config::{Config, ServerConfig};
-use crate::engine::engines::Engines;
 use crate::gateway::access::Access;
 use crate::gateway::router::Router;
 use crate::reaper::clear::{Everything, clear_everything};
@@ -108,7 +107,8 @@ pub fn run(setup: &Setup, mut guardian: Option<Link>, started: impl FnOnce(&Star
     watch_signals(signals, &news).map_err(start_failed)?;
     watch_guardian(&keeper, &news).map_err(start_failed)?;
     sweep_behind(survey, &keeper, &parts.router, &store).map_err(start_failed)?;
-    let removals = Removals::start(&store, Engines::default(), keeper.clone()).map_err(start_failed)?;
+    let removals =
+        Removals::start(&store, containers.engines.clone(), keeper.clone()).map_err(start_failed)?;
     started(&Started { listen: &bound, servers: &parts.router.servers, board: &parts.router.board });
 
     let running = Running {

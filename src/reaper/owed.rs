@@ -6,9 +6,10 @@
 
 use super::containers::{Unremoved, remove_if, short_id};
 use super::keeper::Keeper;
-use super::labels::Labels;
+use super::labels::{self, Labels};
 use super::owed_schedule::{Place, Schedule};
-use crate::base::limits::{CONTAINER_REMOVAL, OWED_PAUSE_FIRST};
+use crate::base::id::Life;
+use crate::base::limits::{CONTAINER_REMOVAL, CREATE_LATEST, OWED_PAUSE_FIRST};
 use crate::base::text::span;
 use crate::base::time::{Time, Wall};
 use crate::engine::answers::Inspected;
@@ -66,6 +67,16 @@ impl Drop for Removals {
     fn drop(&mut self) {
         self.close();
     }
+}
+
+/// How a removal is named of which no id is known: whatever this life of this run has on the engine.
+pub fn by_life(session: &str, life: Life) -> String {
+    format!("life={}@{session}", life.0)
+}
+
+/// Life and session of such a name.
+fn of_life(id: &str) -> Option<(&str, &str)> {
+    id.strip_prefix("life=")?.split_once('@')
 }
 
 /// One removal that is owed, as the status shows it.
@@ -262,10 +273,15 @@ impl Clerk {
                 Err(fault) => return self.over(place, Outcome::failed(fault.to_string())),
             },
         };
-        let report = Report { desk: self.desk.clone(), place, outcome: None };
         let instance = self.keeper.marker().instance.clone();
+        let since =
+            self.store.owed().into_iter().find(|owed| (&owed.engine, &owed.id) == (&place.0, &place.1));
+        let owed_for = since.map_or(Duration::ZERO, |owed| {
+            Duration::from_millis(clock::wall().0.saturating_sub(owed.since_ms))
+        });
+        let report = Report { desk: self.desk.clone(), place, outcome: None };
         // The end is told in any case: also if there is no thread, or if it panics.
-        let _ = thread::spawn("removal", move || report.carry_out(&engine, &instance));
+        let _ = thread::spawn("removal", move || report.carry_out(&engine, &instance, owed_for));
     }
 
     fn over(&self, place: Place, outcome: Outcome) {
@@ -317,12 +333,30 @@ struct Report {
 
 impl Report {
     /// The thread "removal" is this one try.
-    fn carry_out(mut self, engine: &Engine, instance: &str) {
+    fn carry_out(mut self, engine: &Engine, instance: &str, owed_for: Duration) {
         let cancel = self.desk.cancel.clone();
         let patience = Patience::of(CONTAINER_REMOVAL).or_cancel(&cancel);
         let is_ours =
             |now: &Inspected| Labels::read(&now.labels).is_some_and(|labels| labels.instance == instance);
-        self.outcome = Some(Outcome::of(remove_if(engine, &self.place.1, is_ours, &patience)));
+        self.outcome = Some(match of_life(&self.place.1) {
+            None => Outcome::of(remove_if(engine, &self.place.1, is_ours, &patience)),
+            Some((life, session)) => {
+                let labels = [(labels::INSTANCE, instance), (labels::SESSION, session), (labels::LIFE, life)];
+                match engine.list(&labels, &patience) {
+                    Err(error) => {
+                        Outcome::Failed { away: error.is_away(), why: error.to_string(), unverified: false }
+                    }
+                    Ok(found) if found.is_empty() && owed_for < CREATE_LATEST => {
+                        Outcome::failed("a create that was never answered may still be carried out")
+                    }
+                    Ok(found) => found
+                        .iter()
+                        .map(|one| Outcome::of(remove_if(engine, &one.id, is_ours, &patience)))
+                        .find(|outcome| !matches!(outcome, Outcome::Gone))
+                        .unwrap_or(Outcome::Gone),
+                }
+            }
+        });
     }
 }
 
