@@ -11,4 +11,5 @@ pub mod items;
 pub mod line;
 pub mod meta;
 pub mod params;
+pub mod probe;
 pub mod scan;
