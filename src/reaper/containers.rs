@@ -150,14 +150,17 @@ impl ContainerSurvey {
             log::warn!("container {id} ({}) is left alone: {}", suspect.name, Unremoved::Changed);
             return Err(Unremoved::Changed);
         }
-        unless_gone(engine.remove(id, patience))?;
-        // The engine answers also if the removal is only under way.
+        let refused = unless_gone(engine.remove(id, patience)).err();
+        // The engine answers also if the removal is only under way, and the answer to a removal may be lost.
         while unless_gone(engine.inspect(id, patience))?.is_some() {
-            let now = clock::now();
-            if now >= patience.deadline {
+            if let Some(refused) = refused {
+                return Err(refused);
+            }
+            let next = clock::now() + CONTAINER_VERIFY_EVERY;
+            if next >= patience.deadline {
                 return Err(Unremoved::Late);
             }
-            hold::pause_until(patience.deadline.min(now + CONTAINER_VERIFY_EVERY));
+            hold::pause_until(next);
         }
         Ok(())
     }

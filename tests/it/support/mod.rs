@@ -14,6 +14,7 @@
 pub mod daemon;
 pub mod dockerd;
 pub mod engine;
+pub mod fake_engine;
 pub mod http;
 pub mod images;
 pub mod mcp;
