@@ -34,8 +34,10 @@ fn made_as_promised_and_gone_with_its_daemon() {
         assert!(!container.label(&format!("mcpvisor.{name}")).is_empty(), "{name}: {container:?}");
     }
     assert_eq!(container.label("mcpvisor.pid"), scene.daemon.daemon_pid().to_string());
-    let mut client = scene.daemon.client();
-    assert_eq!(client.text("Git_Hub__echo", json!({ "text": "hello" })), "hello");
+    let tools = scene.daemon.client().request("tools/list", json!({})).unwrap();
+    let mut names = tools["tools"].as_array().unwrap().iter().map(|tool| tool["name"].as_str().unwrap());
+    let echo = names.find(|name| name.ends_with("__echo")).unwrap();
+    assert_eq!(scene.daemon.client().text(echo, json!({ "text": "hello" })), "hello");
     scene.end();
 }
 
