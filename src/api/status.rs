@@ -2,6 +2,7 @@
 
 use crate::base::finding::Finding;
 use crate::gateway::router::Router;
+use crate::reaper::owed::Owing;
 use crate::server::handle::Server;
 use crate::server::status::Status;
 use crate::store::{Store, Trouble};
@@ -32,6 +33,8 @@ struct Picture<'a> {
     #[serde(skip_serializing_if = "Option::is_none")]
     store: Option<Trouble>,
     servers: Vec<Status>,
+    /// Containers that should be gone.
+    removals: Vec<Owing>,
 }
 
 #[derive(Serialize)]
@@ -54,6 +57,7 @@ pub fn picture(about: &About, router: &Router, store: &Store) -> String {
         engines: [],
         store: store.trouble(),
         servers: router.servers.all().iter().map(|server| row(server, router)).collect(),
+        removals: store.owed_so_far().into_iter().map(Owing::from).collect(),
     };
     serde_json::to_string(&picture).expect("plain data serialises")
 }

@@ -370,3 +370,13 @@ pub const ENGINES_ASKED_AT_ONCE: usize = 16;
 
 /// How long `cleanup` waits for its records to be on the disk; what is not is corrected by the next start.
 pub const CLEANUP_RECORDS_PATIENCE: Duration = Duration::from_secs(2);
+
+/// Removals owed: how many are tried at the same time, the pause after the first that failed, doubled up to the
+/// longest. 60 s: an engine that refuses one container for good is asked once a minute.
+pub const OWED_AT_ONCE: usize = 4;
+pub const OWED_PAUSE_FIRST: Duration = Duration::from_secs(1);
+pub const OWED_PAUSE_MAX: Duration = Duration::from_secs(60);
+
+/// A create that was asked for and never answered takes effect within this time, or never. 60 s: the patience of whoever
+/// asked; a removal of which no id is known is owed that long.
+pub const CREATE_LATEST: Duration = Duration::from_secs(60);

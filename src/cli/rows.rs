@@ -43,6 +43,42 @@ impl Trouble {
     }
 }
 
+/// One entry of `removals` in the status object: a container that should be gone.
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(default)]
+pub struct RemovalRow {
+    engine: String,
+    id: String,
+    name: String,
+    /// RFC 3339.
+    since: String,
+    tries: u32,
+    last_error: Option<String>,
+    state: String,
+}
+
+impl RemovalRow {
+    /// `container NAME (ID) on ENGINE, since 3m20s, 7 tries: why`
+    pub fn text(&self, now: Wall) -> String {
+        let id = self.id.get(..12).unwrap_or(&self.id);
+        let mut text = format!("container {} ({id}) on {}", self.name, self.engine);
+        if let Some(since) = wall(&self.since) {
+            text.push_str(&format!(", since {}", span(between(since, now))));
+        }
+        match self.tries {
+            0 => {}
+            1 => text.push_str(", 1 try"),
+            tries => text.push_str(&format!(", {tries} tries")),
+        }
+        match &self.last_error {
+            Some(error) => text.push_str(&format!(": {error}")),
+            None if self.state == "unverified" => text.push_str(": removed, and not seen to be gone"),
+            None => {}
+        }
+        text
+    }
+}
+
 /// Whether a server in this state needs no explanation.
 pub fn is_fine(state: &str) -> bool {
     matches!(state, "ready" | "sleeping" | "disabled" | "stopping")

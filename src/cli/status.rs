@@ -4,7 +4,7 @@ use super::control::{Control, read_json};
 use super::exit::{Exit, Outcome};
 use super::options::Given;
 use super::output::{Colour, Out, flow, tame, wrap};
-use super::rows::{ServerRow, Trouble, table};
+use super::rows::{RemovalRow, ServerRow, Trouble, table};
 use crate::base::text::span;
 use crate::base::time::Wall;
 use crate::sys::clock;
@@ -25,6 +25,7 @@ pub struct Status {
     /// What is wrong with the state database.
     store: Option<Trouble>,
     pub servers: Vec<ServerRow>,
+    removals: Vec<RemovalRow>,
 }
 
 #[derive(Debug, Default, Deserialize)]
@@ -55,6 +56,14 @@ fn render(status: &Status, now: Wall, columns: usize, paint: &dyn Fn(&str, Colou
     }
     text.push('\n');
     text.push_str(&table(&status.servers, now, columns, paint));
+    if !status.removals.is_empty() {
+        text.push_str("\nstill to be removed:\n");
+    }
+    for removal in &status.removals {
+        for line in wrap(&tame(&removal.text(now)), columns, 4) {
+            text.push_str(&format!("{line}\n"));
+        }
+    }
     text
 }
 

@@ -16,6 +16,7 @@ use crate::reaper::instance::Instance;
 use crate::reaper::keeper::Keeper;
 use crate::reaper::ledger::Ledger;
 use crate::reaper::link::{Line, Link};
+use crate::reaper::owed::Removals;
 use crate::reaper::sweep::Survey;
 use crate::server::board::Board;
 use crate::server::handle::{Ear, Traits};
@@ -105,7 +106,9 @@ pub fn run(setup: &Setup, mut guardian: Option<Link>, started: impl FnOnce(&Star
     let ctl = Arc::new(parts.serve_control(control).map_err(start_failed)?);
     watch_signals(signals, &news).map_err(start_failed)?;
     watch_guardian(&keeper, &news).map_err(start_failed)?;
-    sweep_behind(survey, &keeper, &parts.router).map_err(start_failed)?;
+    sweep_behind(survey, &keeper, &parts.router, &store).map_err(start_failed)?;
+    let removals =
+        Removals::start(&store, containers.engines.clone(), keeper.clone()).map_err(start_failed)?;
     started(&Started { listen: &bound, servers: &parts.router.servers, board: &parts.router.board });
 
     let running = Running {
@@ -119,6 +122,7 @@ pub fn run(setup: &Setup, mut guardian: Option<Link>, started: impl FnOnce(&Star
     ctl.drain(Duration::from_millis(200));
     parts.hub.shutdown(Duration::from_millis(200));
     end_what_servers_lost(&keeper, cgroup.as_deref());
+    removals.close();
     if !store.close(STORE_PATIENCE) {
         log::warn!("the state database was not closed in time: what was not on the disk yet is lost");
     }
@@ -286,7 +290,8 @@ fn watch_guardian(keeper: &Arc<Keeper>, news: &Sender<News>) -> std::io::Result<
 const SWEEP_LATEST: Duration = Duration::from_secs(1);
 
 /// The thread "sweep": ends what earlier runs left, beside the start, and is over.
-fn sweep_behind(survey: Survey, keeper: &Arc<Keeper>, router: &Router) -> std::io::Result<()> {
+fn sweep_behind(survey: Survey, keeper: &Arc<Keeper>, router: &Router, store: &Store) -> std::io::Result<()> {
+    let store = store.clone();
     let (keeper, servers, board) = (keeper.clone(), router.servers.clone(), router.board.clone());
     thread::spawn("sweep", move || {
         if survey.earlier.iter().all(|section| section.leaders().next().is_none()) {
@@ -294,6 +299,8 @@ fn sweep_behind(survey: Survey, keeper: &Arc<Keeper>, router: &Router) -> std::i
             let settled = || servers.all().iter().all(|server| server.status().is_settled()).then_some(());
             let _ = board.wait(clock::now() + SWEEP_LATEST, settled);
         }
+        // What it has to say could wait as well; whoever needed it sooner has opened it.
+        store.begin();
         let begun = clock::now();
         let report = survey.carry_out();
         report.lines().iter().for_each(|line| log::warn!("{line}"));

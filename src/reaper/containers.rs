@@ -12,7 +12,7 @@ use crate::base::limits::{
     CONTAINER_LISTING, CONTAINER_PING, CONTAINER_REMOVAL, CONTAINER_VERIFY_EVERY, CONTAINERS_REMOVED_AT_ONCE,
     NAMED_PROCESSES_MAX,
 };
-use crate::engine::answers::Listed;
+use crate::engine::answers::{Inspected, Listed};
 use crate::engine::api::Engine;
 use crate::engine::error::{EngineError, EngineErrorKind};
 use crate::engine::patience::Patience;
@@ -125,7 +125,8 @@ impl ContainerSurvey {
                 return Err(Unremoved::Untried);
             }
             let done = self.remove_one(engine, suspect, &within(patience, CONTAINER_REMOVAL));
-            let stuck = matches!(&done, Err(Unremoved::Engine(error)) if error.is_away());
+            let stuck =
+                matches!(&done, Err(Unremoved::Engine(error) | Unremoved::Unseen(error)) if error.is_away());
             if stuck && engine.ping(&within(patience, CONTAINER_PING)).is_err() {
                 away.store(true, Ordering::SeqCst);
             }
@@ -144,22 +145,12 @@ impl ContainerSurvey {
     }
 
     fn remove_one(&self, engine: &Engine, suspect: &Suspect, patience: &Patience) -> Result<(), Unremoved> {
-        let id = &suspect.id;
-        let Some(now) = unless_gone(engine.inspect(id, patience))? else { return Ok(()) };
-        if now.id != *id || Badge::read(&now.labels, &self.tools).as_ref() != Some(&suspect.badge) {
-            log::warn!("container {id} ({}) is left alone: {}", suspect.name, Unremoved::Changed);
-            return Err(Unremoved::Changed);
-        }
-        unless_gone(engine.remove(id, patience))?;
-        // The engine answers also if the removal is only under way.
-        while unless_gone(engine.inspect(id, patience))?.is_some() {
-            let now = clock::now();
-            if now >= patience.deadline {
-                return Err(Unremoved::Late);
+        let same = |now: &Inspected| Badge::read(&now.labels, &self.tools).as_ref() == Some(&suspect.badge);
+        remove_if(engine, &suspect.id, same, patience).inspect_err(|why| {
+            if matches!(why, Unremoved::Changed) {
+                log::warn!("container {} ({}) is left alone: {why}", suspect.id, suspect.name);
             }
-            hold::pause_until(patience.deadline.min(now + CONTAINER_VERIFY_EVERY));
-        }
-        Ok(())
+        })
     }
 
     /// One question to the engine each.
@@ -326,6 +317,34 @@ pub(super) fn within<'a>(patience: &Patience<'a>, span: Duration) -> Patience<'a
     Patience { deadline: patience.deadline.min(clock::now() + span), cancel: patience.cancel }
 }
 
+/// Removes the container of this full id, if a fresh look says that it is the one, and sees it gone.
+pub(super) fn remove_if(
+    engine: &Engine,
+    id: &str,
+    is_it: impl Fn(&Inspected) -> bool,
+    patience: &Patience,
+) -> Result<(), Unremoved> {
+    let Some(now) = unless_gone(engine.inspect(id, patience))? else { return Ok(()) };
+    if now.id != *id || !is_it(&now) {
+        return Err(Unremoved::Changed);
+    }
+    unless_gone(engine.remove(id, patience))?;
+    // The engine answers also if the removal is only under way.
+    loop {
+        match unless_gone(engine.inspect(id, patience)) {
+            Ok(None) => return Ok(()),
+            Ok(Some(_)) => {}
+            Err(Unremoved::Engine(error)) => return Err(Unremoved::Unseen(error)),
+            Err(other) => return Err(other),
+        }
+        let now = clock::now();
+        if now >= patience.deadline {
+            return Err(Unremoved::Late);
+        }
+        hold::pause_until(patience.deadline.min(now + CONTAINER_VERIFY_EVERY));
+    }
+}
+
 /// Gone is what was wanted.
 fn unless_gone<T>(answer: Result<T, EngineError>) -> Result<Option<T>, Unremoved> {
     match answer {
@@ -337,8 +356,10 @@ fn unless_gone<T>(answer: Result<T, EngineError>) -> Result<Option<T>, Unremoved
 
 /// Why a container is perhaps still there.
 #[derive(Debug)]
-enum Unremoved {
+pub(super) enum Unremoved {
     Engine(EngineError),
+    /// The engine took the removal, and could not be asked since.
+    Unseen(EngineError),
     Changed,
     Late,
     Untried,
@@ -348,7 +369,7 @@ enum Unremoved {
 impl fmt::Display for Unremoved {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Unremoved::Engine(error) => error.fmt(f),
+            Unremoved::Engine(error) | Unremoved::Unseen(error) => error.fmt(f),
             Unremoved::Changed => f.write_str("its labels are not what they were"),
             Unremoved::Late => f.write_str("its removal is not done in time"),
             Unremoved::Untried => f.write_str("not tried, as the engine does not answer"),

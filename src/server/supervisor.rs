@@ -292,7 +292,7 @@ impl Supervisor {
         let name = &self.server.name;
         let state = self.machine.state();
         let life = self.machine.life().map(|life| format!(" (life {life})")).unwrap_or_default();
-        let why = self.last_error.as_ref().map(|(fault, _)| fault.to_string()).unwrap_or_default();
+        let why = self.reason().map(|fault| fault.to_string()).unwrap_or_default();
         let line = match state {
             "backoff" | "waiting" => {
                 let wait =
@@ -314,6 +314,8 @@ impl Supervisor {
                 log::error!("{name}: {line}");
                 log::debug!("{name}: the last events of its machine:\n{}", self.tape.print(&self.policy));
             }
+            // Not yet heard: whether there is anything to warn of is known in a moment.
+            "waiting" if self.launched_nothing() => log::debug!("{name}: {line}"),
             "backoff" | "waiting" => log::warn!("{name}: {line}"),
             "ready" | "disabled" | "sleeping" => log::info!("{name}: {line}"),
             _ => log::debug!("{name}: {before} -> {line} by {event:?}"),
@@ -324,12 +326,28 @@ impl Supervisor {
     fn reason(&self) -> Option<Fault> {
         let kind = self.machine.reason().filter(|_| self.machine.state() != "stopping")?;
         let told = self.last_error.as_ref().map(|(fault, _)| fault).filter(|fault| fault.kind == kind);
-        let mut reason = told.cloned().unwrap_or_else(|| Fault::new(kind, kind.name()));
+        let mut reason = told.cloned().unwrap_or_else(|| self.untold(kind));
         if self.machine.state() == "auto_disabled" {
             let tries = self.machine.tally().len();
             reason.message = format!("given up after {tries} failures: {}", reason.message);
         }
         Some(reason)
+    }
+
+    /// It waits for its engine from the beginning.
+    fn launched_nothing(&self) -> bool {
+        self.machine.phase() == "engine" && self.last_error.is_none()
+    }
+
+    /// A reason that came without words.
+    fn untold(&self, kind: FaultKind) -> Fault {
+        match (kind, &self.dwelling) {
+            (FaultKind::EngineAway, Some((engine, _))) => {
+                let endpoint = engine.engine().endpoint();
+                Fault::new(kind, format!("engine {endpoint} has not answered yet"))
+            }
+            (kind, _) => Fault::new(kind, kind.name()),
+        }
     }
 
     fn publish(&self) {

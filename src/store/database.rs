@@ -107,7 +107,7 @@ impl Database {
     /// For tests: what a strange hand does to it.
     #[cfg(test)]
     pub fn execute(&self, statements: &str) {
-        self.0.execute_batch(statements).unwrap();
+        self.0.execute_batch(statements).expect("statements of a test are right");
     }
 }
 

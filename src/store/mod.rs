@@ -15,7 +15,6 @@ pub use writer::{Standing, Trouble};
 use crate::base::fault::{Fault, FaultKind};
 use crate::base::limits::{STORE_PATIENCE, VALUE_BYTES_MAX};
 use crate::sys::{clock, thread};
-use parking_lot::RwLock;
 use rows::Value;
 use std::path::Path;
 use std::sync::Arc;
@@ -31,7 +30,6 @@ pub struct Store(Arc<Open>);
 
 struct Open {
     shared: Arc<Shared>,
-    on_owed: RwLock<Option<Box<dyn Fn() + Send + Sync>>>,
 }
 
 impl Drop for Open {
@@ -41,19 +39,28 @@ impl Drop for Open {
 }
 
 impl Store {
-    /// Returns at once: the thread opens the file of the directory, or makes it. Must be called by the one process
-    /// that holds the directory's lock.
+    /// Returns at once. The thread opens the file of the directory, or makes it, at the first call that needs it, or
+    /// at [`Store::begin`]. Must be called by the one process that holds the directory's lock.
     pub fn open(dir: &Path) -> Store {
         let shared = Arc::new(Shared::default());
         let (writer, theirs) = (Writer::new(dir.join(FILE)), shared.clone());
-        shared.wake(shared.lock());
         if let Err(error) = thread::spawn_vital("store", move || writer.run(&theirs)) {
             let message = format!("start the thread of {FILE}: {error}");
             let fault =
                 Fault::new(FaultKind::HostResources, message).hint("the host is out of threads or memory");
             shared.over(Some(Trouble { state: Standing::Memory, fault }));
         }
-        Store(Arc::new(Open { shared, on_owed: RwLock::default() }))
+        Store(Arc::new(Open { shared }))
+    }
+
+    /// Opens the file, if that was not done yet. Waits for nothing.
+    pub fn begin(&self) {
+        self.0.shared.wake(self.0.shared.lock());
+    }
+
+    /// Whether the file was read, or cannot be.
+    pub fn is_read(&self) -> bool {
+        self.0.shared.lock().read
     }
 
     /// What is wrong with the database, or was at the start. `None`: what is told to be on the disk is there.
@@ -83,9 +90,7 @@ impl Store {
     /// does. The same container again keeps its time.
     pub fn owe(&self, removal: Removal) -> Result<(), Fault> {
         let saved = self.change_and_wait(|state| state.rows.owe(removal));
-        if let Some(hear) = &*self.0.on_owed.read() {
-            hear();
-        }
+        self.0.shared.hear_owed();
         saved
     }
 
@@ -106,9 +111,15 @@ impl Store {
         self.read(|state| state.rows.owed())
     }
 
-    /// Calls `hear`, which must not block, after each new removal owed. One listener; a second takes its place.
+    /// The same as far as it is known now: before the file was read, what this run owes.
+    pub fn owed_so_far(&self) -> Vec<Removal> {
+        self.0.shared.lock().rows.owed()
+    }
+
+    /// Calls `hear`, which must not block, after each removal owed, and when the file was read. One listener; a second
+    /// takes its place.
     pub fn on_owed(&self, hear: impl Fn() + Send + Sync + 'static) {
-        *self.0.on_owed.write() = Some(Box::new(hear));
+        self.0.shared.on_owed(Box::new(hear));
     }
 
     /// Keeps a small value, as JSON text, under a table and a key. Does not wait for the disk; refused if it is

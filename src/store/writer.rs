@@ -11,7 +11,7 @@ use crate::base::fault::{Fault, FaultKind};
 use crate::base::limits::BROKEN_DATABASES_MAX;
 use crate::base::time::Time;
 use crate::sys::clock;
-use parking_lot::{Condvar, Mutex, MutexGuard};
+use parking_lot::{Condvar, Mutex, MutexGuard, RwLock};
 use serde::Serialize;
 use std::path::PathBuf;
 
@@ -36,14 +36,18 @@ pub struct Trouble {
 }
 
 /// What callers and the writer share. No I/O happens under the lock.
-#[derive(Debug, Default)]
+#[derive(Default)]
 pub struct Shared {
     state: Mutex<State>,
     /// For the writer: there is something to do.
     work: Condvar,
     /// For callers: a write is over, or the file was read.
     done: Condvar,
+    on_owed: RwLock<Option<Box<Hear>>>,
 }
+
+/// Must not block.
+pub type Hear = dyn Fn() + Send + Sync;
 
 #[derive(Debug, Default)]
 pub struct State {
@@ -57,7 +61,7 @@ pub struct State {
     /// Whether the writer should look.
     pub wake: bool,
     /// The file was read, or cannot be.
-    read: bool,
+    pub read: bool,
     /// What is wrong now.
     trouble: Option<Trouble>,
     /// What was wrong, and was put right by beginning anew.
@@ -77,6 +81,17 @@ impl Shared {
         self.state.lock()
     }
 
+    pub fn on_owed(&self, hear: Box<Hear>) {
+        *self.on_owed.write() = Some(hear);
+    }
+
+    /// More may be owed.
+    pub fn hear_owed(&self) {
+        if let Some(hear) = &*self.on_owed.read() {
+            hear();
+        }
+    }
+
     /// Lets the writer look.
     pub fn wake(&self, mut state: MutexGuard<'_, State>) {
         state.wake = true;
@@ -87,7 +102,11 @@ impl Shared {
     /// Until the file was read, or cannot be, or the deadline has passed.
     pub fn wait_read(&self, deadline: Time) -> MutexGuard<'_, State> {
         let mut state = self.state.lock();
-        self.wait(&mut state, deadline, |state| state.read || state.over);
+        if !state.read {
+            state.wake = true;
+            self.work.notify_one();
+            self.wait(&mut state, deadline, |state| state.read || state.over);
+        }
         state
     }
 
@@ -160,7 +179,9 @@ impl Shared {
         let mut state = self.state.lock();
         state.rows.merge(rows);
         state.read = true;
+        drop(state);
         self.done.notify_all();
+        self.hear_owed();
     }
 
     /// The file was lost, and a new one is begun.

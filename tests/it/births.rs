@@ -91,6 +91,9 @@ struct Debt {
     since: u64,
 }
 
+/// What is left to be swept, and what is being removed.
+type Sweeping = (VecDeque<u64>, Option<(Removal, u64)>);
+
 struct World {
     rng: Rng,
     now: u64,
@@ -108,7 +111,7 @@ struct World {
     /// Kept in the state database: they outlive the daemon.
     debts: Vec<Debt>,
     paying: Option<(usize, Removal, u64)>,
-    sweeping: Option<(VecDeque<u64>, Option<(Removal, u64)>)>,
+    sweeping: Option<Sweeping>,
     /// Nothing is created before the sweep of the session before.
     swept: bool,
     second_sweep: bool,

@@ -15,6 +15,7 @@ mod health;
 mod kills;
 mod life;
 mod outage;
+mod owed;
 mod pull;
 mod scene;
 mod seed;

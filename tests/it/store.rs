@@ -96,6 +96,18 @@ fn what_was_told_is_there_again() {
 }
 
 #[test]
+fn what_nobody_needs_is_not_opened() {
+    let tmp = TempDir::new();
+    let store = Store::open(tmp.path());
+    assert_eq!((store.is_read(), store.trouble(), store.owed_so_far().len()), (false, None, 0));
+    closed(store);
+    assert_eq!(fs::read_dir(tmp.path()).unwrap().count(), 0);
+    let store = Store::open(tmp.path());
+    store.begin();
+    until("the file to be read", || store.is_read().then_some(()));
+}
+
+#[test]
 fn after_the_end_nothing_is_acknowledged() {
     let tmp = TempDir::new();
     let store = Store::open(tmp.path());

@@ -4,7 +4,7 @@
 use super::birth::{Answer, Ask, Birth, Failure, Holder, Next, Owed, Slot};
 use super::{ContainerPlan, PullPolicy};
 use crate::base::fault::{Fault, FaultKind};
-use crate::base::id::Life;
+use crate::base::id::{Life, ServerName};
 use crate::base::limits::PULL_REPORT_EVERY;
 use crate::base::text;
 use crate::base::time::Time;
@@ -159,6 +159,7 @@ impl<'a> Making<'a> {
 
     /// Written down in our own state and with the guardian, so that it is found whatever dies.
     fn record(&mut self, id: &str) -> Answer {
+        self.plan.upkeep.keeper.container(id, self.plan.grace);
         if let Err(fault) = self.plan.upkeep.created(self.plan.engine.endpoint(), id, &self.spec) {
             log::warn!("{}: its container is not written down: {fault}", self.server.name);
         }
@@ -190,6 +191,7 @@ impl<'a> Making<'a> {
         match removal::remove(&reach, id, whose, rules, cancel) {
             (Removed::Gone | Removed::Unverified, _) => {
                 self.plan.upkeep.gone(self.plan.engine.endpoint(), id);
+                self.plan.upkeep.keeper.container_gone(id);
                 Answer::Done
             }
             // Whoever it is, it is not in the way: its labels have changed since it was listed.
@@ -245,12 +247,10 @@ impl<'a> Making<'a> {
             Err(error) if error.kind == EngineErrorKind::Cancelled => Answer::Cancelled,
             Err(error) => {
                 let fault = login.explain(error.fault(engine.endpoint()));
-                let answer = match fault.kind {
-                    FaultKind::ImageNotFound => Answer::NoSuchImage,
-                    kind => Answer::Failed(Failure { kind, in_doubt: false }),
-                };
+                let kind = fault.kind;
                 self.trouble = Some(fault);
-                answer
+                let missing = kind == FaultKind::ImageNotFound;
+                if missing { Answer::NoSuchImage } else { Answer::Failed(Failure { kind, in_doubt: false }) }
             }
         }
     }
@@ -274,21 +274,25 @@ impl<'a> Making<'a> {
             return fault;
         }
         let (name, stem) = (&self.server.name, &self.stem);
-        match kind {
-            FaultKind::Stopped => Fault::new(kind, format!("the start of {name} was given up")),
-            FaultKind::NotOurs => Fault::new(
-                kind,
-                format!("the names {stem}-a and {stem}-b are taken by containers that are not ours"),
-            )
-            .hint("rename or remove them"),
-            FaultKind::EngineError => Fault::new(
-                kind,
-                format!("an earlier container of {name} is still there, so no other is created"),
-            )
-            .hint("docker ps -a --filter label=mcpvisor.managed=true"),
-            kind => Fault::new(kind, format!("start {name}: {}", kind.name())),
+        if kind == FaultKind::Stopped {
+            return Fault::new(kind, format!("the start of {name} was given up"));
         }
+        if kind == FaultKind::NotOurs {
+            let message =
+                format!("the names {stem}-a and {stem}-b are taken by containers that are not ours");
+            return Fault::new(kind, message).hint("rename or remove them");
+        }
+        if kind == FaultKind::EngineError {
+            return still_there(name);
+        }
+        Fault::new(kind, format!("start {name}: {}", kind.name()))
     }
+}
+
+/// What stands in the place of a server keeps the next container out of it.
+pub(in crate::server) fn still_there(name: &ServerName) -> Fault {
+    let message = format!("an earlier container of {name} is still there, so no other is started");
+    Fault::new(FaultKind::EngineError, message).hint("docker ps -a --filter label=mcpvisor.managed=true")
 }
 
 /// Whether what was asked may have been done, or may still be.

@@ -7,14 +7,13 @@ mod afloat;
 pub mod birth;
 pub(super) mod hand;
 pub(super) mod health;
-mod making;
+pub(super) mod making;
 pub mod upkeep;
 
 use super::handle::Report;
 use super::life::{self, Birth};
 use super::link::Link;
 use super::machine::Event;
-use crate::base::id::Life;
 use crate::engine::api::Engine;
 use crate::engine::attach::Demux;
 use crate::engine::by_cli::Reach;
@@ -23,6 +22,7 @@ use crate::engine::spec::Spec;
 use crate::reaper::keeper::Keeper;
 use crate::reaper::labels::Labels;
 use crate::reaper::mark::Mark;
+use crate::reaper::owed::by_life;
 use crate::reaper::removal;
 use crate::reaper::whose::{SHARED, Whose};
 use crate::sys::clock;
@@ -70,7 +70,6 @@ pub(super) fn run(birth: Birth, plan: &ContainerPlan) {
         }
     };
     let engine = plan.engine.endpoint().clone();
-    keeper.container(&id, plan.grace);
     server.tell(Report::Contained(life, id.clone()));
     server.tell(Report::Spawned(life, None));
     let reach = Reach::Api(plan.engine.clone());
@@ -105,11 +104,6 @@ pub(super) fn run(birth: Birth, plan: &ContainerPlan) {
     plan.upkeep.removed(&engine.to_string(), &id, &whose, removed, trouble.as_ref());
     keeper.container_gone(&id);
     server.tell(Report::Event(Event::Gone(life), None));
-}
-
-/// How a removal is named of which no id is known.
-pub fn by_life(session: &str, life: Life) -> String {
-    format!("life={}@{session}", life.0)
 }
 
 /// Of this very life.

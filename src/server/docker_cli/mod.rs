@@ -6,8 +6,9 @@ mod finder;
 
 use super::container::birth::{Answer, Ask, Birth as Place, Failure, Next};
 use super::container::hand::Hand;
+use super::container::making::still_there;
 use super::container::upkeep::Upkeep;
-use super::container::{Oomed, by_life, whose};
+use super::container::{Oomed, whose};
 use super::handle::{Report, Server};
 use super::life::{self, Birth};
 use super::link::Link;
@@ -19,6 +20,7 @@ use crate::engine::by_cli::Reach;
 use crate::engine::endpoint::Endpoint;
 use crate::engine::error::{EngineError, EngineErrorKind};
 use crate::engine::patience::Patience;
+use crate::reaper::owed::by_life;
 use crate::reaper::removal::{self, Removed, Rules};
 use crate::reaper::whose::Whose;
 use crate::sys::clock;
@@ -137,7 +139,14 @@ fn free_place(plan: &CliPlan, server: &Server, whose: &Whose, cancel: &Wake) -> 
             Ask::Create(_) => break,
             Ask::Predecessors => look(plan, &any_life, cancel),
             Ask::Remove(id) => clear(plan, id, &any_life, cancel),
-            _ => pause(cancel),
+            Ask::Pause
+            | Ask::Holder(_)
+            | Ask::Pull
+            | Ask::Record(_)
+            | Ask::Attach(_)
+            | Ask::Watch(_)
+            | Ask::Start(_)
+            | Ask::Discard(..) => pause(cancel),
         };
         let answer = answer.unwrap_or_else(|error| failed(plan, &error, &mut trouble));
         match place.next(answer) {
@@ -188,13 +197,11 @@ fn failed(plan: &CliPlan, error: &EngineError, trouble: &mut Option<Fault>) -> A
 
 fn refused(server: &Server, kind: FaultKind, trouble: Option<Fault>) -> Fault {
     let name = &server.name;
-    trouble.filter(|fault| fault.kind == kind).unwrap_or_else(|| match kind {
-        FaultKind::Stopped => Fault::new(kind, format!("the start of {name} was given up")),
-        kind => {
-            Fault::new(kind, format!("an earlier container of {name} is still there, so no other is run"))
-                .hint("docker ps -a --filter label=mcpvisor.managed=true")
-        }
-    })
+    match trouble.filter(|fault| fault.kind == kind) {
+        Some(fault) => fault,
+        None if kind == FaultKind::Stopped => Fault::new(kind, format!("the start of {name} was given up")),
+        None => still_there(name),
+    }
 }
 
 /// Its container, verified gone; or written down as owed.

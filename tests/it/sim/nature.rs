@@ -160,11 +160,12 @@ impl World {
                 self.tell(ix, Event::ProbeOk(life));
             }
             // It lies in the mailbox of a process that is not born yet; a container's birth can be given up.
-            Action::CloseInput(life) if life == body.life && body.state == State::Unborn => {
-                if body.may_abort {
-                    self.after(span, Cause::Body(n, life, Happening::StillBorn(FaultKind::Stopped)));
-                }
+            Action::CloseInput(life)
+                if life == body.life && body.state == State::Unborn && body.may_abort =>
+            {
+                self.after(span, Cause::Body(n, life, Happening::StillBorn(FaultKind::Stopped)));
             }
+            Action::CloseInput(life) if life == body.life && body.state == State::Unborn => (),
             Action::CloseInput(life) if life == body.life => {
                 if body.unkillable_until > Time::ZERO {
                     self.actors[ix].body.unkillable_until = now + UNKILLABLE_MAX;
