@@ -67,13 +67,16 @@ fn as_users_write_it() {
 
 /// `docker` that never writes the cidfile: as slow as a large image.
 fn slow_docker(dir: &TempDir) -> String {
+    let late = dir.join("late");
     let bin = dir.path().join("bin");
     std::fs::create_dir_all(&bin).unwrap();
     let real = images::program("docker");
+    // Whatever file it is told to write, it writes another.
     let script = format!(
-        "#!/bin/sh\nn=$#\nlate=\nwhile [ $n -gt 0 ]; do\n  n=$((n - 1)); a=$1; shift\n  case $a in\n\
-         --cidfile=*) a=$a.late ;;\n  --cidfile) late=yes; set -- \"$@\" \"$a\"; continue ;;\n  esac\n\
-         if [ -n \"$late\" ]; then a=$a.late; late=; fi\n  set -- \"$@\" \"$a\"\ndone\nexec {} \"$@\"\n",
+        "#!/bin/sh\nn=$#\nnext=\nwhile [ $n -gt 0 ]; do\n  n=$((n - 1)); a=$1; shift\n\
+         if [ -n \"$next\" ]; then a={late}.$$; next=; fi\n  case $a in\n\
+         --cidfile=*) a=--cidfile={late}.$$ ;;\n  --cidfile) next=yes ;;\n  esac\n\
+         set -- \"$@\" \"$a\"\ndone\nexec {} \"$@\"\n",
         real.display()
     );
     let path = bin.join("docker");

@@ -22,8 +22,8 @@ fn each_has_its_name() {
     nowhere["engine"] = json!("unix:///nonexistent/docker.sock");
     // Name, entry, state, kind, what the message holds.
     let rows: Vec<(&str, Value, &str, &str, &str)> = vec![
-        ("missing", command("/bin/nothing"), "parked", "not_found", "/bin/nothing"),
-        ("directory", command("/etc"), "parked", "not_executable", "/etc"),
+        ("missing", command("/bin/nothing"), "", "", "127"),
+        ("directory", command("/etc"), "", "", "126"),
         ("nowhere", nowhere, "waiting", "engine_away", "/nonexistent/docker.sock"),
         ("refused", cli("run -i --rm --network none --memory 1 IMAGE"), "", "", "125"),
         ("cli-directory", cli("run -i --rm --network none IMAGE /etc"), "", "", "126"),
@@ -109,6 +109,6 @@ fn beside_others_that_run() {
     ];
     let scene = Scene::starting(&engine, TempDir::new(), &config(servers));
     scene.daemon.wait_ready(&["good", "cli", "local"]);
-    scene.daemon.wait_state("broken", "parked");
+    scene.daemon.wait_until("broken to say why", |status| error(server(status, "broken")).1.contains("127"));
     scene.end();
 }

@@ -10,7 +10,10 @@ use serde_json::json;
 #[test]
 fn a_paused_container_is_not_ready_and_is_kept() {
     let Some(engine) = dockerd::shared() else { return };
-    let scene = Scene::new(&engine, &[("frozen", "")]);
+    let mut entry = isolated(&images::demo(&engine), "");
+    entry["health_check_interval"] = json!("1s");
+    let scene = Scene::starting(&engine, TempDir::new(), &config(vec![("frozen", entry)]));
+    scene.daemon.wait_ready(&["frozen"]);
     let id = scene.container("frozen").id;
     engine.must("POST", &format!("/containers/{id}/pause"), None);
     let status = scene.daemon.wait_until("it to be seen", |status| {

@@ -134,11 +134,12 @@ fn twenty_rounds_at_any_moment() {
 }
 
 fn wait_for(scene: &Scene, moment: &str) {
-    let instance = scene.instance();
+    // Not one of those that an earlier daemon made, which this one removes before it makes any.
+    let pid = scene.daemon.daemon_pid().to_string();
     until(moment, || {
         let events = scene.census.so_far();
         let ours = |event: &&crate::support::engine::Event| {
-            event.attributes.get("mcpvisor.instance") == Some(&instance) && event.action.starts_with(moment)
+            event.attributes.get("mcpvisor.pid") == Some(&pid) && event.action.starts_with(moment)
         };
         events.iter().find(ours).map(drop)
     });

@@ -16,9 +16,10 @@ fn a_pull_is_shown_and_is_no_failed_start() {
     let name = registry.take(&engine, &images::demo(&engine));
     let mut entry = isolated(&name, "");
     entry["connection_timeout"] = json!("4s");
-    registry.hold_after(1 << 20);
+    registry.hold_after(100_000);
     let scene = Scene::starting_bare(&engine, TempDir::new(), &config(vec![("large", entry)]));
     let status = scene.daemon.wait_until("the pull to be seen", |status| {
+        registry.drip(100_000);
         let large = server(status, "large");
         large["phase"] == "pulling" && large["progress"].as_str().is_some_and(|text| text.contains('B'))
     });

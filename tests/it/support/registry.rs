@@ -102,6 +102,12 @@ impl Registry {
         self.gate.set(Some(bytes));
     }
 
+    /// So many more.
+    pub fn drip(&self, bytes: u64) {
+        let left = *self.gate.0.lock().unwrap();
+        self.gate.set(left.map(|left| left + bytes));
+    }
+
     pub fn release(&self) {
         self.gate.set(None);
     }
