@@ -165,6 +165,9 @@ pub const SYNTAX_MISTAKES_MAX: usize = 20;
 /// The longest span that a config key may ask for. One day: longer is a slip of unit (nanoseconds, say).
 pub const CONFIG_SPAN_MAX: Duration = Duration::from_secs(24 * 60 * 60);
 
+/// Bytes of memory that a container may be limited to. 6 MiB: engines refuse less; such an entry is parked.
+pub const CONTAINER_MEMORY_MIN: u64 = 6 << 20;
+
 /// Patience of the guardian and of a daemon that lost its guardian: from SIGTERM to SIGKILL.
 pub const CRASH_TERM_PATIENCE: Duration = Duration::from_millis(300);
 
@@ -291,6 +294,11 @@ pub const REMOVAL_ERROR_CHARS_MAX: usize = 300;
 
 const _: () = assert!(VALUE_BYTES_MAX <= VALUES_BYTES_MAX);
 
+/// Images that are pulled at the same time. 3: more only share the same line; the others wait outside the start gate.
+pub const PULLS_MAX: usize = 3;
+
+/// How often the progress of a pull is shown; engines tell it ten times a second per layer.
+pub const PULL_REPORT_EVERY: Duration = Duration::from_millis(500);
 /// One list of an engine's containers in a sweep. 5 s: it takes milliseconds; longer and the engine counts as silent.
 pub const CONTAINER_LISTING: Duration = Duration::from_secs(5);
 

@@ -9,10 +9,14 @@
 //! read.rs     the whole file: settings, then servers        json.rs   text -> tree with places
 //! server.rs   mcpServers, entry by entry                    fields.rs taking an object apart, key by key
 //! launch.rs   what an entry runs                            keys.rs   known keys that are not read
+//! isolation.rs  servers in containers                       listen.rs addresses
+//! docker_run  a `docker run` made ours
 //! template.rs ${env:NAME}, ~                                notes.rs  findings, problems
 //! locate.rs   where config and state may be                 report.rs findings for a terminal
 //! ```
 
+pub mod docker_run;
+pub mod isolation;
 pub mod json;
 pub mod listen;
 pub mod locate;
@@ -28,6 +32,7 @@ mod read;
 mod server;
 mod span;
 
+pub use isolation::{Access, Isolation, PullPolicy};
 pub use listen::is_loopback;
 pub use locate::{candidates, state_dir};
 pub use read::{decode, parse};
@@ -62,7 +67,11 @@ pub struct Config {
     pub connections: Connections,
     pub auto_disable: AutoDisable,
     pub cleanup: Cleanup,
+    /// How long a `docker run` of the user may take to say which container it made.
+    pub cidfile_timeout: Duration,
     pub shutdown: Shutdown,
+    /// Where isolated servers run if their entry names no other engine; nothing means what the environment says.
+    pub engine: Option<Template>,
     /// In the order of the file; names and slugs are unique.
     pub servers: Vec<ServerConfig>,
 }
@@ -98,6 +107,10 @@ pub struct Cleanup {
     pub process_kill_timeout: Duration,
     /// How long to look for what is left after SIGKILL, before it is reported.
     pub verify_timeout: Duration,
+    /// The longest that one try to remove a container may take.
+    pub docker_timeout: Duration,
+    /// Whether a container counts as gone only once the engine says so.
+    pub verify: bool,
 }
 
 /// `shutdown`
@@ -126,6 +139,11 @@ pub struct ServerConfig {
     pub stop_grace: Option<Duration>,
     /// What is declared to the server that clients can be asked for.
     pub client_features: Vec<Feature>,
+    /// How its command is put into a container; nothing if it runs on the host.
+    pub isolation: Option<Box<Isolation>>,
+    /// Its own engine; see [`Config::engine`].
+    pub engine: Option<Template>,
+    pub cidfile_timeout: Option<Duration>,
     /// Where the entry stands in the file. Entries that differ only here (and in what `problem` says of it) are
     /// the same to whoever compares two configs.
     pub line: usize,
@@ -173,6 +191,11 @@ impl Config {
         (interval > Duration::ZERO).then_some(interval)
     }
 
+    /// How long the `docker run` of this server may take to say which container it made.
+    pub fn cidfile_timeout(&self, server: &ServerConfig) -> Duration {
+        server.cidfile_timeout.unwrap_or(self.cidfile_timeout)
+    }
+
     /// From the request to stop this server until SIGKILL.
     pub fn stop_grace(&self, server: &ServerConfig) -> Duration {
         server.stop_grace.unwrap_or(self.cleanup.process_kill_timeout)
@@ -204,8 +227,15 @@ impl Default for Config {
                 window: seconds(30 * 60),
                 startup_attempts: 3,
             },
-            cleanup: Cleanup { process_kill_timeout: seconds(5), verify_timeout: seconds(5) },
+            cleanup: Cleanup {
+                process_kill_timeout: seconds(5),
+                verify_timeout: seconds(5),
+                docker_timeout: seconds(30),
+                verify: true,
+            },
+            cidfile_timeout: seconds(10),
             shutdown: Shutdown { drain: seconds(5), total: None },
+            engine: None,
             servers: Vec::new(),
         }
     }

@@ -5,7 +5,7 @@ use super::notes::{Notes, Spot, finding};
 use super::span::{Allowed, Unit, short};
 use super::template::Template;
 use super::{AutoDisable, Cleanup, Config, Connections, Shutdown};
-use super::{json, keys, listen, server};
+use super::{isolation, json, keys, listen, server};
 use crate::base::finding::{Finding, Severity};
 use crate::base::limits::CONFIG_BYTES_MAX;
 use std::time::Duration;
@@ -71,19 +71,28 @@ fn settings(mut fields: Fields, notes: &mut Notes) -> Option<Config> {
         connections: connections(&mut fields, default.connections, notes),
         auto_disable: auto_disable(&mut fields, default.auto_disable, notes),
         cleanup: cleanup(&mut fields, default.cleanup, notes),
+        cidfile_timeout: span(
+            &mut fields,
+            &["cidfile_timeout_seconds"],
+            Allowed::SOME,
+            default.cidfile_timeout,
+            notes,
+        ),
         shutdown: shutdown(&mut fields, default.shutdown, notes),
         servers: Vec::new(),
+        engine: None,
         api_key: None,
     };
+    let isolation = isolation::defaults(&mut fields, notes);
     let servers = match fields.take("mcpServers") {
-        Some(field) => server::read_all(&field, notes),
+        Some(field) => server::read_all(&field, &isolation, notes),
         None => {
             notes.warn(&Spot::file(0), "there is no `mcpServers`: no servers to run", "");
             Some(Vec::new())
         }
     };
     fields.finish(keys::GLOBAL, notes);
-    Some(Config { servers: servers?, api_key: api_key.ok()?, ..config })
+    Some(Config { servers: servers?, api_key: api_key.ok()?, engine: isolation.engine, ..config })
 }
 
 /// A key that cannot be honoured is an error for the whole file: going on without it would open what was meant
@@ -226,8 +235,16 @@ fn cleanup(fields: &mut Fields, default: Cleanup, notes: &mut Notes) -> Cleanup 
     let cleanup = Cleanup {
         process_kill_timeout: span(part, &kill, Allowed::ANY, default.process_kill_timeout, notes),
         verify_timeout: span(part, &["verify_timeout_seconds"], Allowed::SOME, default.verify_timeout, notes),
+        docker_timeout: span(
+            part,
+            &["docker_cleanup_timeout_seconds"],
+            Allowed::SECONDS,
+            default.docker_timeout,
+            notes,
+        ),
+        verify: part.flag("verify_cleanup", default.verify, notes),
     };
-    section.finish(keys::RESOURCE_CLEANUP, notes);
+    section.finish(&[], notes);
     cleanup
 }
 

@@ -166,18 +166,36 @@ fn secrets(node: &Node, text: &str, secret: bool, found: &mut Vec<Range<usize>>)
     match &node.value {
         Value::Object(members) => {
             for member in members {
+                if let ("extra_args", Value::Array(items), false) =
+                    (member.key.as_str(), &member.value.value, secret)
+                {
+                    found.extend(items.iter().filter_map(|item| assigned(item, text)));
+                    continue;
+                }
                 secrets(&member.value, text, secret || is_secret(&member.key), found);
             }
         }
         Value::Array(items) => items.iter().for_each(|item| secrets(item, text, secret, found)),
         Value::Text(value) if secret && shows_nothing(value) => (),
         Value::Text(_) if secret => {
-            let closed = node.end - node.at > 1 && text.as_bytes()[node.end - 1] == b'"';
-            found.push(node.at + 1..node.end - usize::from(closed));
+            found.push(node.at + 1..text_end(node, text));
         }
         Value::Number(_) if secret => found.push(node.at..node.end),
         Value::Text(_) | Value::Number(_) | Value::Bool(_) | Value::Null => (),
     }
+}
+
+/// The byte after a string's last, without the quote that closes it.
+fn text_end(node: &Node, text: &str) -> usize {
+    let closed = node.end - node.at > 1 && text.as_bytes()[node.end - 1] == b'"';
+    node.end - usize::from(closed)
+}
+
+/// What stands behind the first `=` of an option: `-e TOKEN=…`, `--env=TOKEN=…`.
+fn assigned(item: &Node, text: &str) -> Option<Range<usize>> {
+    let Value::Text(_) = item.value else { return None };
+    let equals = text[item.at..item.end].find('=')?;
+    Some(item.at + equals + 1..text_end(item, text))
 }
 
 fn is_secret(key: &str) -> bool {
@@ -234,6 +252,7 @@ mod tests {
         );
         check(r#"{"api_key": "s3cr3t", "headers": ["a b"]}"#, r#"{"api_key": "******", "headers": ["***"]}"#);
         check("{\"env\": {\"A\": \"ghp_1\n}}", "{\"env\": {\"A\": \"*****\n}}");
+        check(r#"{"extra_args": ["-e", "A=b c", 1]}"#, r#"{"extra_args": ["-e", "A=***", 1]}"#);
         check(r#"{"a" "ghp", "env": {"A": "x1"}}"#, r#"{"a" "***", "***": {"*": "**"}}"#);
     }
 }

@@ -1,11 +1,11 @@
 //! From an entry of the config to what a life runs: variables resolved now, environment scrubbed, marks set.
 
-use crate::base::fault::Fault;
+use crate::base::fault::{Fault, FaultKind};
 use crate::base::id::Life;
 use crate::config::{Config, Launch, ServerConfig, Template, expand_home};
 use crate::reaper::mark::Marker;
-use crate::server::machine::Policy;
 use crate::server::supervisor::Plan;
+use crate::server::{self, machine::Policy};
 use crate::sys::spawn::Program;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -25,14 +25,20 @@ pub fn inherited(environment: impl Iterator<Item = (String, String)>) -> Vec<(St
 /// How the lives of this server are made. The entry is copied; the environment is read at every launch.
 pub fn plan(entry: &ServerConfig, marker: &Marker) -> Box<Plan> {
     let (entry, marker) = (entry.clone(), marker.clone());
-    Box::new(move |life| program(&entry, &marker, life))
+    Box::new(move |life| program(&entry, &marker, life).map(server::launch::Launch::Process))
 }
 
 fn program(entry: &ServerConfig, marker: &Marker, life: Life) -> Result<Program, Fault> {
+    if entry.isolation.is_some() {
+        // What was to run in a container never runs here instead.
+        let message = format!("start {}: containers are not yet supported", entry.name);
+        return Err(
+            Fault::new(FaultKind::NotSupported, message).hint("it runs on the host without `isolation`")
+        );
+    }
     let Launch::Process { command, args, env, working_dir } = &entry.launch else {
         let fault = entry.problem.clone();
-        return Err(fault
-            .unwrap_or_else(|| Fault::new(crate::base::fault::FaultKind::NotSupported, "nothing to run")));
+        return Err(fault.unwrap_or_else(|| Fault::new(FaultKind::NotSupported, "nothing to run")));
     };
     let lookup = |name: &str| std::env::var(name).ok();
     let resolve = |template: &Template| template.resolve(lookup);

@@ -1,5 +1,6 @@
 //! Floor 4: the daemon put together: start order, the main loop, shutdown order.
 
+pub mod isolate;
 pub mod launch;
 pub mod listen;
 pub mod logging;

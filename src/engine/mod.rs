@@ -25,6 +25,7 @@ pub mod outage;
 pub mod patience;
 pub mod pull;
 pub mod socket;
+pub mod spec;
 pub mod stream;
 pub mod wait;
 pub mod watched;

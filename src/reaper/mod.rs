@@ -15,6 +15,8 @@ pub mod labels;
 pub mod ledger;
 pub mod link;
 pub mod mark;
+pub mod removal;
 pub mod strangers;
 pub mod sweep;
 pub mod tree;
+pub mod whose;

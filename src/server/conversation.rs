@@ -136,6 +136,16 @@ impl Conversation {
         }
     }
 
+    /// The way to the server is broken: whether what it was asked for was done is not known.
+    pub fn lost(&mut self, fault: Fault) {
+        let message = format!("the way to {} broke before it answered: {}", self.server.name, fault.message);
+        let unknown = Fault::new(FaultKind::OutcomeUnknown, message)
+            .hint("it may have done what was asked; look before you repeat it");
+        self.server.close(self.life);
+        self.link.life_over(&unknown);
+        self.fail(fault);
+    }
+
     fn response(&mut self, id: &str, outcome: Outcome<'_>) {
         // An id that is not ours, or whose call is over already: a late answer to a cancelled call, or a double.
         let Some(pending) = id.parse().ok().and_then(|id| self.link.answered(CallId(id))) else {

@@ -4,17 +4,23 @@
 //! `link` is the byte path that callers use past both.
 
 pub mod board;
+mod body;
+pub mod container;
 pub mod conversation;
+pub mod docker_cli;
 pub mod gate;
 pub mod handle;
+pub mod launch;
 pub mod life;
 pub mod lines;
 pub mod link;
 pub mod machine;
 pub mod orders;
 pub mod outbox;
+mod process;
 pub mod registry;
 pub mod slot;
 pub mod status;
 pub mod supervisor;
 pub mod tape;
+mod vessel;

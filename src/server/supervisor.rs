@@ -4,6 +4,7 @@
 
 use super::board::Board;
 use super::handle::{Report, Server, Traits};
+use super::launch::Launch;
 use super::life::{self, Birth};
 use super::machine::{self, Action, Event, Policy};
 use super::orders::{Order, Orders};
@@ -16,7 +17,6 @@ use crate::base::text;
 use crate::base::time::{Time, Wall};
 use crate::mcp::items::Kind;
 use crate::reaper::keeper::Keeper;
-use crate::sys::spawn::Program;
 use crate::sys::{clock, thread};
 use crossbeam_channel::{Receiver, RecvTimeoutError, Sender, bounded};
 use std::io;
@@ -31,7 +31,7 @@ pub enum GateRequest {
 }
 
 /// Works out what a life runs; asked anew for every life, so that `${env:NAME}` is what it is then.
-pub type Plan = dyn Fn(Life) -> Result<Program, Fault> + Send;
+pub type Plan = dyn Fn(Life) -> Result<Launch, Fault> + Send;
 
 /// Everything that a supervisor starts with.
 pub struct Charge {
@@ -70,6 +70,8 @@ pub fn start(
         gate: Box::new(gate),
         orders: None,
         pid: None,
+        container: None,
+        progress: None,
         last_error: None,
         last_success: None,
         tape,
@@ -96,6 +98,8 @@ struct Supervisor {
     /// The mailbox of the current life.
     orders: Option<(Life, Orders)>,
     pid: Option<u32>,
+    container: Option<String>,
+    progress: Option<String>,
     last_error: Option<(Fault, Wall)>,
     last_success: Option<Wall>,
     tape: Tape,
@@ -130,9 +134,15 @@ impl Supervisor {
                 self.step(event);
             }
             Report::Spawned(life, pid) => {
-                self.pid = Some(pid);
+                self.pid = pid;
                 self.step(Event::Spawned(life));
             }
+            Report::Contained(life, id) if self.machine.life() == Some(life) => self.container = Some(id),
+            Report::Progress(life, text) if self.machine.life() == Some(life) => {
+                self.progress = Some(text);
+                self.publish();
+            }
+            Report::Contained(..) | Report::Progress(..) => (),
             Report::Listed(life) => {
                 log::info!("{}: what it lists has changed (life {life})", self.server.name);
                 self.publish();
@@ -174,6 +184,10 @@ impl Supervisor {
         if self.machine.life().is_none() {
             self.orders = None;
             self.pid = None;
+            self.container = None;
+        }
+        if after.1 != "pulling" {
+            self.progress = None;
         }
         if before.0 != after.0 {
             self.announce(event, before.0, now);
@@ -239,7 +253,7 @@ impl Supervisor {
         let begun = Orders::new().and_then(|orders| {
             self.orders = Some((life, orders.clone()));
             let (server, keeper) = (self.server.clone(), self.keeper.clone());
-            life::begin(Birth { life, server, program: (self.plan)(life), orders, keeper })
+            life::begin(Birth { life, server, orders, keeper }, (self.plan)(life))
         });
         let error = begun.err()?;
         let message = format!("start a thread for {}: {error}", self.server.name);
@@ -312,6 +326,8 @@ impl Supervisor {
             phase: (!phase.is_empty()).then_some(phase),
             since: at(self.machine.since()),
             pid: self.pid,
+            container: self.container.clone(),
+            progress: self.progress.clone(),
             life: self.machine.life(),
             tools: known.list(Kind::Tools).map_or(0, |tools| tools.len()),
             protocol: known.greeting.map(|greeting| greeting.version.clone()),
@@ -336,6 +352,8 @@ fn first_status(charge: &Charge, machine: &machine::Server) -> Status {
         phase: None,
         since: clock::wall().rfc3339(),
         pid: None,
+        container: None,
+        progress: None,
         life: None,
         tools: 0,
         protocol: None,

@@ -1,6 +1,7 @@
 //! One test binary: pure parts against tables and simulation, the real binary against real processes and peers.
 
 mod api;
+mod births;
 mod bytes;
 mod cli_commands;
 mod config;
