@@ -8,3 +8,4 @@ pub mod main_loop;
 pub mod parts;
 pub mod serve;
 pub mod setup;
+pub mod watch;
