@@ -19,7 +19,8 @@ const TRIES: [Duration; 3] = [Duration::from_secs(10), Duration::from_secs(20), 
 /// Between two tries, so that an engine that is busy gets a rest.
 const PAUSES: [Duration; 2] = [Duration::from_secs(1), Duration::from_secs(2)];
 
-/// Between two looks whether it is gone.
+/// Between two looks whether it is gone: soon at first, because most are gone at once, then every half second.
+const LOOK_FIRST: Duration = Duration::from_millis(25);
 const LOOK_EVERY: Duration = Duration::from_millis(500);
 
 /// What a user may set.
@@ -88,6 +89,8 @@ pub struct Removal {
     rules: Rules,
     tried: usize,
     looks: u32,
+    /// How long it has been looked for since the engine's word.
+    looked: Duration,
     step: Step,
 }
 
@@ -104,7 +107,7 @@ enum Step {
 
 impl Removal {
     pub fn begin(rules: Rules) -> (Removal, Ask) {
-        let removal = Removal { rules, tried: 0, looks: 0, step: Step::Checking };
+        let removal = Removal { rules, tried: 0, looks: 0, looked: Duration::ZERO, step: Step::Checking };
         (removal, Ask::Look(removal.patience()))
     }
 
@@ -120,12 +123,14 @@ impl Removal {
                 Next::Over(Removed::Unverified)
             }
             (Step::Removing, Answer::Done | Answer::Gone) => {
-                self.looks = 0;
+                (self.looks, self.looked) = (0, Duration::ZERO);
                 self.ask(Step::Verifying, Ask::Look(self.patience()))
             }
-            (Step::Verifying, Answer::Ours) if LOOK_EVERY * self.looks < self.rules.verify_within => {
+            (Step::Verifying, Answer::Ours) if self.looked < self.rules.verify_within => {
+                let pause = (LOOK_FIRST * (1 << self.looks.min(8))).min(LOOK_EVERY);
                 self.looks += 1;
-                self.ask(Step::Waiting, Ask::Pause(LOOK_EVERY))
+                self.looked += pause;
+                self.ask(Step::Waiting, Ask::Pause(pause))
             }
             (Step::Waiting, _) => self.ask(Step::Verifying, Ask::Look(self.patience())),
             (Step::Resting, _) => self.ask(Step::Checking, Ask::Look(self.patience())),
@@ -251,11 +256,7 @@ mod tests {
         check(rules, &[Gone], "look 10, Gone");
         check(rules, &[NotOurs], "look 10, NotOurs");
         check(rules, &[Ours, Done, NotOurs], "look 10, remove 10, look 10, NotOurs");
-        check(
-            rules,
-            &[Ours, Done, Ours, Done, Gone],
-            "look 10, remove 10, look 10, pause 500, look 10, Gone",
-        );
+        check(rules, &[Ours, Done, Ours, Done, Gone], "look 10, remove 10, look 10, pause 25, look 10, Gone");
         let slow = "look 10, remove 10, pause 1000, look 20, pause 2000, look 30, remove 30, Owed";
         check(rules, &[Ours, Failed, Done, Failed, Done, Ours, Failed], slow);
         check(rules, &[Ours, Cancelled], "look 10, remove 10, Owed");

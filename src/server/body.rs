@@ -102,12 +102,10 @@ impl<'a, V: Vessel> Body<'a, V> {
             }
             if ready.end || ready.wake {
                 self.look_at_the_end();
-            }
-            if ready.wake {
                 self.hear();
-                if self.obey() {
-                    return;
-                }
+            }
+            if ready.wake && self.obey() {
+                return;
             }
             self.look_for_closed_pipes();
         }
@@ -132,7 +130,11 @@ impl<'a, V: Vessel> Body<'a, V> {
                 self.useless = true;
                 self.conversation.lost(fault);
             }
-            Some(News::Well) => self.conversation.probe(),
+            Some(News::Paused) => self.server.tell(Report::Event(Event::Paused(self.life), None)),
+            Some(News::Well) => {
+                self.server.tell(Report::Event(Event::Unpaused(self.life), None));
+                self.conversation.probe();
+            }
             Some(News::Useless(_) | News::Lost(_)) | None => (),
         }
     }

@@ -9,6 +9,7 @@ use super::status::Status;
 use crate::base::fault::Fault;
 use crate::base::id::{Life, ServerName, Slug};
 use crate::base::time::Time;
+use crate::engine::watched::Happened;
 use crate::mcp::features::Feature;
 use crate::mcp::handshake::Greeting;
 use crate::mcp::items::{Item, Kind};
@@ -27,6 +28,8 @@ pub enum Report {
     Spawned(Life, Option<u32>),
     /// It lives in this container.
     Contained(Life, String),
+    /// Its engine says of its container what became of it.
+    Happened(Happened),
     /// How far its image is.
     Progress(Life, String),
     /// Its tools changed while it was ready.

@@ -65,6 +65,10 @@ pub enum Event {
     Exited(Life, FaultKind),
     /// Group empty, reaped, pipes closed: the life is over.
     Gone(Life),
+    /// Its container was paused; it exists, and does nothing.
+    Paused(Life),
+    /// It goes on where it was.
+    Unpaused(Life),
     /// The engine answers. Only for servers that need one.
     EngineUp,
     EngineAway,
@@ -132,6 +136,14 @@ enum Phase {
         probe: Probe,
     },
     Sleeping,
+    /// Somebody paused its container: the same one goes on when it is unpaused, if it answers then.
+    Frozen {
+        life: Life,
+        /// It was unpaused, and is to answer by then.
+        thaw: Option<Time>,
+        /// When it is looked at again, should nobody say that it goes on.
+        look: Time,
+    },
     Stopping {
         life: Life,
         rung: Rung,
@@ -225,6 +237,8 @@ macro_rules! of_a_life {
             | Event::ProbeOk(_)
             | Event::Exited(..)
             | Event::Gone(_)
+            | Event::Paused(_)
+            | Event::Unpaused(_)
     };
 }
 
@@ -284,7 +298,7 @@ impl Server {
             Phase::Sleeping => "sleeping",
             Phase::Stopping { .. } => "stopping",
             Phase::Backoff { .. } => "backoff",
-            Phase::Waiting { .. } | Phase::Stranded | Phase::Doubt { .. } => "waiting",
+            Phase::Frozen { .. } | Phase::Waiting { .. } | Phase::Stranded | Phase::Doubt { .. } => "waiting",
             Phase::Parked { .. } | Phase::Blocked { .. } => "parked",
             Phase::AutoDisabled { .. } => "auto_disabled",
         }
@@ -302,6 +316,8 @@ impl Server {
             Phase::Stopping { rung: Rung::Term(_), .. } => "term",
             Phase::Stopping { rung: Rung::Kill(_), .. } => "kill",
             Phase::Stopping { rung: Rung::Clear(_), .. } => "clear",
+            Phase::Frozen { thaw: None, .. } => "paused",
+            Phase::Frozen { thaw: Some(_), .. } => "thawing",
             Phase::Waiting { .. } => "host",
             Phase::Stranded => "engine",
             Phase::Doubt { .. } => "doubt",
@@ -327,6 +343,7 @@ impl Server {
             | Phase::Blocked { fault }
             | Phase::AutoDisabled { fault } => Some(fault),
             Phase::Stranded => Some(FaultKind::EngineAway),
+            Phase::Frozen { .. } => Some(FaultKind::ContainerPaused),
             Phase::Stopping { verdict: Verdict::Asked | Verdict::Idle, .. }
             | Phase::Disabled
             | Phase::Queued
@@ -339,9 +356,10 @@ impl Server {
     /// The life that exists, from its launch to its `Gone`.
     pub fn life(&self) -> Option<Life> {
         match self.phase {
-            Phase::Connecting { life, .. } | Phase::Ready { life, .. } | Phase::Stopping { life, .. } => {
-                Some(life)
-            }
+            Phase::Connecting { life, .. }
+            | Phase::Ready { life, .. }
+            | Phase::Frozen { life, .. }
+            | Phase::Stopping { life, .. } => Some(life),
             Phase::Disabled
             | Phase::Queued
             | Phase::Sleeping
@@ -361,6 +379,7 @@ impl Server {
             Phase::Connecting { step: Step::Pulling, deadline, .. } => Some((deadline, "pull_timeout")),
             Phase::Connecting { deadline, .. } => Some((deadline, "connect_timeout")),
             Phase::Ready { settles, probe, .. } => earlier(settles.map(|at| (at, "settle")), probe.next()),
+            Phase::Frozen { thaw, look, .. } => earlier(thaw.map(|at| (at, "thaw")), Some((look, "look"))),
             Phase::Stopping { rung, .. } => rung.next(),
             Phase::Backoff { until, .. } => Some((until, "backoff")),
             Phase::Waiting { until, .. } => Some((until, "host_retry")),
@@ -383,6 +402,7 @@ impl Server {
             | Phase::Queued
             | Phase::Connecting { .. }
             | Phase::Ready { .. }
+            | Phase::Frozen { .. }
             | Phase::Sleeping
             | Phase::Stopping { .. }
             | Phase::Stranded
@@ -473,6 +493,8 @@ impl Server {
             | Event::Failed(life, _)
             | Event::ProbeOk(life)
             | Event::Exited(life, _)
+            | Event::Paused(life)
+            | Event::Unpaused(life)
             | Event::Gone(life) => self.life() == Some(life),
             Event::Due => self.next_deadline().is_some_and(|(at, _)| at <= turn.now),
             Event::Want(_)
@@ -491,6 +513,7 @@ impl Server {
                 self.connecting(life, step, slot, deadline, event, turn)
             }
             Phase::Ready { life, settles, probe } => self.ready(life, settles, probe, event, turn),
+            Phase::Frozen { life, thaw, look } => self.frozen(life, thaw, look, event, turn),
             Phase::Stopping { life, rung, verdict } => self.stopping(life, rung, verdict, event, turn),
             Phase::Disabled
             | Phase::Queued

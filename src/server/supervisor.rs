@@ -6,6 +6,7 @@ use super::board::Board;
 use super::handle::{Report, Server, Traits};
 use super::launch::Launch;
 use super::life::{self, Birth};
+use super::link::Link;
 use super::machine::{self, Action, Event, Policy};
 use super::orders::{Order, Orders};
 use super::status::{Happened, Status};
@@ -15,7 +16,7 @@ use crate::base::id::{Life, ServerName};
 use crate::base::limits::INBOX_MESSAGES_MAX;
 use crate::base::text;
 use crate::base::time::{Time, Wall};
-use crate::engine::watched::{Heard, Settled, Subscription, Watched};
+use crate::engine::watched::{self, Heard, Settled, Subscription, Watched};
 use crate::mcp::items::Kind;
 use crate::reaper::keeper::Keeper;
 use crate::sys::{clock, thread};
@@ -81,6 +82,7 @@ pub fn start(
         retired: false,
         dwelling: None,
         recovering: false,
+        frozen: None,
     };
     if let Some(engine) = charge.engine {
         supervisor.settle_on(engine);
@@ -116,6 +118,8 @@ struct Supervisor {
     dwelling: Option<(Arc<Watched>, Subscription)>,
     /// Its engine is back, and what becomes of this server was not said yet.
     recovering: bool,
+    /// The way to a life whose container is paused.
+    frozen: Option<Arc<Link>>,
 }
 
 impl Supervisor {
@@ -126,7 +130,7 @@ impl Supervisor {
         let subscription = engine.subscribe(move |heard| match heard {
             Heard::Up => server.tell(Report::Event(Event::EngineUp, None)),
             Heard::Away(fault) => server.tell(Report::Event(Event::EngineAway, Some(fault.clone()))),
-            Heard::Container(_) => (),
+            Heard::Container(happened) => server.tell(Report::Happened(*happened)),
         });
         self.dwelling = Some((engine, subscription));
     }
@@ -172,6 +176,7 @@ impl Supervisor {
                 self.publish();
             }
             Report::Contained(..) | Report::Progress(..) => (),
+            Report::Happened(happened) => self.happened(happened),
             Report::Listed(life) => {
                 log::info!("{}: what it lists has changed (life {life})", self.server.name);
                 self.publish();
@@ -200,6 +205,7 @@ impl Supervisor {
         self.machine = machine::step(self.machine.clone(), event, now, &self.policy, dice, &mut actions);
         self.tape.record(event, now, &self.policy, dice, &self.machine);
         let after = (self.machine.state(), self.machine.phase());
+        self.freeze_or_thaw(before.1);
         if matches!(event, Event::Discovered(_) | Event::ProbeOk(_)) && after.0 == "ready" {
             self.last_success = Some(clock::wall());
         }
@@ -232,6 +238,35 @@ impl Supervisor {
         if let Some((event, fault)) = unborn {
             self.heard_fault(event, fault);
             self.step(event);
+        }
+    }
+
+    /// Its engine says what became of its container. How it ended, the life itself sees.
+    fn happened(&mut self, happened: watched::Happened) {
+        let Some(life) = self.machine.life() else { return };
+        match happened {
+            watched::Happened::Paused => self.step(Event::Paused(life)),
+            watched::Happened::Unpaused => self.step(Event::Unpaused(life)),
+            watched::Happened::Died(_) | watched::Happened::Oom | watched::Happened::Gone => (),
+        }
+    }
+
+    /// No call goes to a life that is frozen; the same way is open again when it goes on.
+    fn freeze_or_thaw(&mut self, before: &str) {
+        let frozen = |phase: &str| matches!(phase, "paused" | "thawing");
+        let (was, is) = (frozen(before), frozen(self.machine.phase()));
+        if !was && is {
+            self.frozen = self.server.link();
+            if let Some(link) = &self.frozen {
+                self.server.close(link.life);
+            }
+        } else if was && !is {
+            let link = self.frozen.take();
+            if let Some(link) =
+                link.filter(|link| self.machine.state() == "ready" && self.machine.life() == Some(link.life))
+            {
+                self.server.open(link);
+            }
         }
     }
 

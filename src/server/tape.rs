@@ -152,6 +152,8 @@ mod tests {
         for life in (1..=lives).map(Life) {
             for event in [
                 Event::Admitted(life),
+                Event::Paused(life),
+                Event::Unpaused(life),
                 Event::Pulling(life),
                 Event::Spawned(life),
                 Event::Greeted(life),
@@ -197,6 +199,6 @@ mod tests {
         check("mcpvisor tape 1\n", "the tape ends before its `policy `line");
         check("mcpvisor tape 1\npolicy 3", "line 2: policy ");
         let (tape, policy, _) = tape_of(1);
-        check(&(tape.print(&policy) + "noise\n"), "line 14: not an event: noise");
+        check(&(tape.print(&policy) + "noise\n"), "line 16: not an event: noise");
     }
 }

@@ -28,6 +28,8 @@ pub(super) enum News {
     Useless(Fault),
     /// The way to it is broken. What its callers asked for may have been done.
     Lost(Fault),
+    /// Somebody has paused it.
+    Paused,
     /// It is well, as far as can be seen from outside: now the server itself is to be asked.
     Well,
 }

@@ -12,7 +12,8 @@ use crate::engine::wait::Waiting;
 use crate::server::vessel::{End, News, Stream, Vessel};
 use crate::sys::clock;
 use nix::poll::{PollFd, PollFlags};
-use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use nix::sys::socket::{Shutdown, shutdown};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -162,7 +163,11 @@ impl Vessel for Afloat {
         true
     }
 
-    fn closing(&mut self) {}
+    /// The link had a handle of its own: the end of its input is said to the socket.
+    fn closing(&mut self) {
+        // Not connected any more: then its input has ended already.
+        let _ = shutdown(self.socket.as_raw_fd(), Shutdown::Write);
+    }
 
     fn term(&mut self) {
         self.hand.give(&self.id, Job::Term);

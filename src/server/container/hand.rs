@@ -130,7 +130,15 @@ fn work(reach: &Reach, whose: &Whose, id: &str, job: Job) -> Done {
     if !seen.running && !seen.paused {
         return Done::Over(Some(seen.exit_code));
     }
-    match reach.kill(id, signal, &Patience::of(CALL_PATIENCE)) {
+    let killed = reach.kill(id, signal, &Patience::of(CALL_PATIENCE));
+    if seen.paused
+        && let Reach::Api(engine) = reach
+        && let Err(error) = engine.unpause(id, &Patience::of(CALL_PATIENCE))
+    {
+        // Frozen, it dies of nothing; the removal by force does what this could not.
+        log::debug!("unpause a container to end it: {error}");
+    }
+    match killed {
         Ok(()) => Done::Signalled,
         Err(error) if error.kind == EngineErrorKind::NoSuchContainer => Done::Over(None),
         // It ended between the two questions.

@@ -19,7 +19,7 @@ pub(in crate::server) fn news(
         // An engine that does not answer says nothing about the server, which is asked itself.
         Err(error) if error.is_away() => News::Well,
         Err(error) => News::Useless(error.fault(engine)),
-        Ok(seen) if seen.paused => not_well(FaultKind::ContainerPaused, "is paused"),
+        Ok(seen) if seen.paused => News::Paused,
         Ok(seen) if seen.dead || seen.restarting || !seen.running => {
             not_well(FaultKind::Exited, &format!("is {}", seen.status))
         }

@@ -108,7 +108,10 @@ impl Server {
                 | Event::Due
                 | of_a_life!() => same,
             },
-            Phase::Connecting { .. } | Phase::Ready { .. } | Phase::Stopping { .. } => same,
+            Phase::Connecting { .. }
+            | Phase::Ready { .. }
+            | Phase::Frozen { .. }
+            | Phase::Stopping { .. } => same,
         }
     }
 
@@ -213,6 +216,8 @@ impl Server {
             | Event::Wake
             | Event::Idle(_)
             | Event::ProbeOk(_)
+            | Event::Paused(_)
+            | Event::Unpaused(_)
             | Event::EngineUp
             | Event::EngineAway => same,
         }
@@ -237,10 +242,58 @@ impl Server {
             Event::Exited(_, fault) => clear(life, Verdict::Fault(fault), turn),
             Event::Gone(_) => self.conclude(Verdict::Fault(FaultKind::Exited), turn),
             Event::ProbeOk(_) => Phase::Ready { life, settles, probe: next_probe(turn) },
+            Event::Paused(_) => Phase::Frozen { life, thaw: None, look: turn.now + turn.policy.host_retry },
             Event::Due => match after_probe(life, probe, turn) {
                 Some(probe) => Phase::Ready { life, settles, probe },
                 None => close_input(life, Verdict::Fault(FaultKind::Deaf), turn),
             },
+            Event::Idle(_)
+            | Event::Want(true)
+            | Event::Block(None)
+            | Event::Admitted(_)
+            | Event::Wake
+            | Event::FirstSign(_)
+            | Event::Pulling(_)
+            | Event::Spawned(_)
+            | Event::SpawnFailed(..)
+            | Event::Greeted(_)
+            | Event::Discovered(_)
+            | Event::Unpaused(_)
+            | Event::EngineUp
+            | Event::EngineAway => same,
+        }
+    }
+
+    /// Nobody's fault: it is kept, and asked when it may go on.
+    pub(super) fn frozen(
+        &mut self,
+        life: Life,
+        thaw: Option<Time>,
+        look: Time,
+        event: Event,
+        turn: &mut Turn<'_>,
+    ) -> Phase {
+        let same = self.phase;
+        match event {
+            Event::Want(false) | Event::Restart | Event::Block(Some(_)) => {
+                close_input(life, Verdict::Asked, turn)
+            }
+            Event::Paused(_) => Phase::Frozen { life, thaw: None, look },
+            Event::Unpaused(_) if thaw.is_some() => same,
+            Event::Unpaused(_) => {
+                turn.out.push(Action::Probe(life));
+                Phase::Frozen { life, thaw: Some(turn.now + turn.policy.probe_patience), look }
+            }
+            Event::ProbeOk(_) => self.enter_ready(life, turn),
+            // It goes on and does not answer: another one takes its place, and nothing is counted.
+            Event::Due if thaw.is_some_and(|at| at <= turn.now) => close_input(life, Verdict::Asked, turn),
+            Event::Due => {
+                turn.out.push(Action::Probe(life));
+                Phase::Frozen { life, thaw, look: turn.now + turn.policy.host_retry }
+            }
+            Event::Failed(_, fault) => close_input(life, Verdict::Fault(fault), turn),
+            Event::Exited(_, fault) => clear(life, Verdict::Fault(fault), turn),
+            Event::Gone(_) => self.conclude(Verdict::Fault(FaultKind::Exited), turn),
             Event::Idle(_)
             | Event::Want(true)
             | Event::Block(None)
@@ -304,6 +357,8 @@ impl Server {
             | Event::Discovered(_)
             | Event::Failed(..)
             | Event::ProbeOk(_)
+            | Event::Paused(_)
+            | Event::Unpaused(_)
             | Event::EngineUp
             | Event::EngineAway => same,
         }

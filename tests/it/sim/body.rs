@@ -30,6 +30,8 @@ pub struct Body {
     pub cause: Option<Cause>,
     /// It hears no probe and no call since then, on the awake clock.
     pub deaf_since: Option<Time>,
+    /// Its container is paused: nothing of it happens.
+    pub paused: bool,
     /// It cannot be useful any more (stdout closed, protocol broken).
     pub useless: bool,
     pub ignores_eof: bool,
@@ -52,6 +54,7 @@ impl Body {
             state: State::Unborn,
             cause: None,
             deaf_since: None,
+            paused: false,
             useless: false,
             ignores_eof: false,
             ignores_term: false,
@@ -73,6 +76,8 @@ impl Body {
 #[derive(Clone, Copy, Debug)]
 pub enum Happening {
     Pulls,
+    Pauses,
+    Unpauses,
     Born,
     StillBorn(FaultKind),
     Sign,

@@ -5,11 +5,13 @@ use mcpvisor::base::time::Time;
 use mcpvisor::server::machine::{Event, Server};
 
 /// Rows: the phase, or the state where a state has no parts.
-pub const ROWS: [&str; 20] = [
+pub const ROWS: [&str; 22] = [
     "disabled",
     "queued",
     "spawning",
     "pulling",
+    "paused",
+    "thawing",
     "handshaking",
     "discovering",
     "ready",
@@ -29,7 +31,7 @@ pub const ROWS: [&str; 20] = [
 ];
 
 /// Columns: the event; `own` and `old` say of which life it speaks, `ripe` whether its time has come.
-pub const COLUMNS: [&str; 34] = [
+pub const COLUMNS: [&str; 38] = [
     "want",
     "unwant",
     "block",
@@ -64,6 +66,10 @@ pub const COLUMNS: [&str; 34] = [
     "gone old",
     "pulling own",
     "pulling old",
+    "paused own",
+    "paused old",
+    "unpaused own",
+    "unpaused old",
 ];
 
 pub fn row_name(server: &Server) -> &'static str {
@@ -132,6 +138,8 @@ fn column(server: &Server, event: Event, newest: Life, now: Time) -> u32 {
         Event::Exited(life, _) => of(28, life),
         Event::Gone(life) => of(30, life),
         Event::Pulling(life) => of(32, life),
+        Event::Paused(life) => of(34, life),
+        Event::Unpaused(life) => of(36, life),
     }
 }
 
@@ -139,12 +147,17 @@ fn column(server: &Server, event: Event, newest: Life, now: Time) -> u32 {
 fn reachable(row: &str, column: &str) -> bool {
     let alive = |rows: &[&str]| rows.contains(&row);
     let stopping = alive(&["close_input", "term", "kill", "clear"]);
+    let frozen = alive(&["paused", "thawing"]);
     let started = alive(&["handshaking", "discovering", "ready"]) || stopping;
     match column {
+        // An echo finds these phases only if it comes within two seconds of a rare event.
+        "pulling old" | "paused old" | "unpaused old" => alive(&["disabled", "ready", "backoff", "engine"]),
+        _ if row == "thawing" && column.ends_with(" old") => false,
         // Two admissions in flight, after a quick off and on: the later phases are too far away.
         "admitted new" => alive(&["disabled", "queued", "spawning", "handshaking", "unborn", "entry"]),
         "due ripe" => stopping || started || alive(&["spawning", "pulling", "backoff", "host", "doubt"]),
         "spawn_failed own" => alive(&["spawning", "pulling", "unborn"]),
+        "paused own" | "unpaused own" => stopping || frozen || row == "ready",
         "pulling own" => alive(&["spawning", "unborn"]),
         "spawned own" => started || alive(&["spawning", "pulling", "unborn"]),
         "first_sign own" | "greeted own" | "failed own" => started,

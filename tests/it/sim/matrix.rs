@@ -53,6 +53,8 @@ fn rows() -> Vec<Row> {
         engine("greeted, its engine is away", &discovering, &[EngineAway]),
         row("waits for its probe", &ready, &[]),
         row("its probe is sent", &ready, &[Due]),
+        engine("its container is paused", &ready, &[Paused(OWN)]),
+        engine("its container goes on", &ready, &[Paused(OWN), Unpaused(OWN)]),
         row("two probes missed, the third is sent", &ready, &[Due, Due, Due, Due, Due]),
         Row { lazy: true, ..row("lazy", &ready, &[]) },
         row(
@@ -109,7 +111,7 @@ fn events(newest: Life) -> Vec<Event> {
     for life in [newest, OLD] {
         all.extend([Idle(life), FirstSign(life), Spawned(life), SpawnFailed(life, FaultKind::SpawnFailed)]);
         all.extend([Greeted(life), Discovered(life), Failed(life, FaultKind::Protocol), ProbeOk(life)]);
-        all.extend([Exited(life, fault), Gone(life), Pulling(life)]);
+        all.extend([Exited(life, fault), Gone(life), Pulling(life), Paused(life), Unpaused(life)]);
     }
     all
 }

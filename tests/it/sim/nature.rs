@@ -78,6 +78,10 @@ impl World {
         self.after(at, Cause::Body(n, life, Happening::Discovered));
         let latest = if self.rng.chance(30) { 2_000 } else { 600_000 };
         let later = at + ms(self.rng.range(0, latest));
+        if home && self.faulty(Fault::Pauses, 30) {
+            let span = at + ms(self.rng.range(0, 60_000));
+            self.after(span, Cause::Body(n, life, Happening::Pauses));
+        }
         for (fault, percent, happening) in [
             (Fault::DiesLater, 40, Happening::Dies(FaultKind::Signaled, own)),
             (Fault::ClosesStdout, 20, Happening::Fails(FaultKind::StdoutClosed)),
@@ -99,6 +103,26 @@ impl World {
             return;
         }
         match happening {
+            Happening::Pauses if body.deaf_since.is_some() || body.state != State::Alive => (),
+            Happening::Pauses => {
+                body.paused = true;
+                body.deaf_since = Some(awake);
+                self.tell(ix, Event::Paused(life));
+                let longest = if self.rng.chance(20) { 300_000 } else { 20_000 };
+                let span = ms(self.rng.range(10, longest));
+                self.after(span, Cause::Body(n, life, Happening::Unpauses));
+            }
+            Happening::Unpauses => {
+                body.paused = false;
+                body.deaf_since = None;
+                // The word of it may be lost: it is looked at again.
+                if !self.faulty(Fault::Pauses, 20) {
+                    self.tell(ix, Event::Unpaused(life));
+                }
+                if self.faulty(Fault::Hangs, 20) {
+                    self.actors[ix].body.deaf_since = Some(awake);
+                }
+            }
             Happening::Pulls => self.tell(ix, Event::Pulling(life)),
             Happening::Born if away => {
                 let span = ms(self.rng.range(0, 3_000));
@@ -151,9 +175,19 @@ impl World {
         let (now, n) = (self.now, ix as u8);
         let body = self.actors[ix].body;
         let dies = |ignores: bool| body.state == State::Alive && !ignores;
+        let frozen = body.paused;
         let killed = Happening::Dies(FaultKind::Signaled, Killer::Ladder);
         let span = ms(self.rng.range(0, 50));
         match action {
+            Action::Probe(life) if life == body.life && body.paused => self.tell(ix, Event::Paused(life)),
+            Action::Probe(life)
+                if life == body.life
+                    && body.state == State::Alive
+                    && body.deaf_since.is_some()
+                    && self.actors[ix].needs_engine =>
+            {
+                self.tell(ix, Event::Unpaused(life));
+            }
             Action::Probe(life)
                 if life == body.life && body.state == State::Alive && body.deaf_since.is_none() =>
             {
@@ -170,7 +204,7 @@ impl World {
                 if body.unkillable_until > Time::ZERO {
                     self.actors[ix].body.unkillable_until = now + UNKILLABLE_MAX;
                 }
-                if dies(body.ignores_eof) {
+                if dies(body.ignores_eof || frozen) {
                     let span = ms(self.rng.range(0, 450));
                     self.after(
                         span,
@@ -180,7 +214,7 @@ impl World {
             }
             Action::Term(life) if life == body.life => {
                 claim!(body.state != State::Unborn, "C2 {action:?} misses the unborn");
-                if dies(body.ignores_term || now < body.unkillable_until) {
+                if dies(body.ignores_term || frozen || now < body.unkillable_until) {
                     self.after(span, Cause::Body(n, life, killed));
                 }
             }

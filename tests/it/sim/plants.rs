@@ -138,6 +138,8 @@ pub fn of_life(event: Event, life: mcpvisor::base::id::Life) -> Event {
     match event {
         Event::Idle(_) => Event::Idle(life),
         Event::FirstSign(_) => Event::FirstSign(life),
+        Event::Paused(_) => Event::Paused(life),
+        Event::Unpaused(_) => Event::Unpaused(life),
         Event::Pulling(_) => Event::Pulling(life),
         Event::Spawned(_) => Event::Spawned(life),
         Event::SpawnFailed(_, fault) => Event::SpawnFailed(life, fault),

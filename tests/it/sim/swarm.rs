@@ -39,6 +39,7 @@ pub enum Fault {
     AdminBlocks,
     Curse,
     Pulls,
+    Pauses,
     Idle,
 }
 
