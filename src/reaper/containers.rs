@@ -145,7 +145,14 @@ impl ContainerSurvey {
 
     fn remove_one(&self, engine: &Engine, suspect: &Suspect, patience: &Patience) -> Result<(), Unremoved> {
         let id = &suspect.id;
-        let Some(now) = unless_gone(engine.inspect(id, patience))? else { return Ok(()) };
+        // While a container is being made, an engine lists it and cannot inspect it yet: gone is what is not listed.
+        let now = loop {
+            match unless_gone(engine.inspect(id, patience))? {
+                Some(now) => break now,
+                None if !self.is_listed(engine, suspect, patience)? => return Ok(()),
+                None => pause(patience)?,
+            }
+        };
         if now.id != *id || Badge::read(&now.labels, &self.tools).as_ref() != Some(&suspect.badge) {
             log::warn!("container {id} ({}) is left alone: {}", suspect.name, Unremoved::Changed);
             return Err(Unremoved::Changed);
@@ -156,13 +163,18 @@ impl ContainerSurvey {
             if let Some(refused) = refused {
                 return Err(refused);
             }
-            let next = clock::now() + CONTAINER_VERIFY_EVERY;
-            if next >= patience.deadline {
-                return Err(Unremoved::Late);
-            }
-            hold::pause_until(next);
+            pause(patience)?;
         }
         Ok(())
+    }
+
+    fn is_listed(&self, engine: &Engine, suspect: &Suspect, patience: &Patience) -> Result<bool, Unremoved> {
+        let filter = match &suspect.badge {
+            Badge::Ours(ours) => vec![(labels::MANAGED, "true"), (labels::SESSION, ours.session.as_str())],
+            Badge::Theirs(theirs) => vec![(Badge::managed_by(theirs.tool), "true")],
+        };
+        let listed = engine.list(&filter, patience).map_err(Unremoved::Engine)?;
+        Ok(listed.iter().any(|listed| listed.id == suspect.id))
     }
 
     /// One question to the engine each.
@@ -327,6 +339,16 @@ fn names_tool(command_line: &str, comm: &str, tool: Tool) -> bool {
 /// At most `span` of what the caller has.
 pub(super) fn within<'a>(patience: &Patience<'a>, span: Duration) -> Patience<'a> {
     Patience { deadline: patience.deadline.min(clock::now() + span), cancel: patience.cancel }
+}
+
+/// Before looking again; an error if there is no time for that.
+fn pause(patience: &Patience) -> Result<(), Unremoved> {
+    let next = clock::now() + CONTAINER_VERIFY_EVERY;
+    if next >= patience.deadline {
+        return Err(Unremoved::Late);
+    }
+    hold::pause_until(next);
+    Ok(())
 }
 
 /// Gone is what was wanted.
