@@ -175,8 +175,9 @@ impl Place<'_> {
                         trouble = Some(error);
                     }
                 }
-                let again = clock::now() + BEQUEST_LOOK_EVERY;
-                look_at = (again <= last_look && failures < self.tries()).then_some(again);
+                // The last look is at the very end of the time.
+                let again = last_look.min(clock::now() + BEQUEST_LOOK_EVERY);
+                look_at = (now < last_look && failures < self.tries()).then_some(again);
                 continue;
             }
             let soon = now + CONTAINER_VERIFY_EVERY;
@@ -213,9 +214,15 @@ impl Place<'_> {
         let mut trouble = None;
         loop {
             let done = match self.engine.inspect(id, &self.patience()) {
-                Err(error) if error.kind == EngineErrorKind::NoSuchContainer => {
-                    return name.map_or(Fate::NotThere, Fate::Removed);
-                }
+                Err(error) if error.kind == EngineErrorKind::NoSuchContainer => match name {
+                    Some(name) => return Fate::Removed(name),
+                    // While a container is being made, an engine lists it and cannot inspect it yet.
+                    None => match self.look() {
+                        Ok(listed) if !listed.iter().any(|other| other == id) => return Fate::NotThere,
+                        Ok(_) => Ok(()),
+                        Err(error) => Err(error),
+                    },
+                },
                 Err(error) => Err(error),
                 Ok(found) if !self.is_ours(&found) => return Fate::NotThere,
                 Ok(found) => {

@@ -145,12 +145,29 @@ impl ContainerSurvey {
     }
 
     fn remove_one(&self, engine: &Engine, suspect: &Suspect, patience: &Patience) -> Result<(), Unremoved> {
+        let id = &suspect.id;
+        // While a container is being made, an engine lists it and cannot inspect it yet: gone is what is not listed.
+        while unless_gone(engine.inspect(id, patience))?.is_none() {
+            if !self.is_listed(engine, suspect, patience)? {
+                return Ok(());
+            }
+            pause(patience)?;
+        }
         let same = |now: &Inspected| Badge::read(&now.labels, &self.tools).as_ref() == Some(&suspect.badge);
-        remove_if(engine, &suspect.id, same, patience).inspect_err(|why| {
+        remove_if(engine, id, same, patience).inspect_err(|why| {
             if matches!(why, Unremoved::Changed) {
-                log::warn!("container {} ({}) is left alone: {why}", suspect.id, suspect.name);
+                log::warn!("container {id} ({}) is left alone: {why}", suspect.name);
             }
         })
+    }
+
+    fn is_listed(&self, engine: &Engine, suspect: &Suspect, patience: &Patience) -> Result<bool, Unremoved> {
+        let filter = match &suspect.badge {
+            Badge::Ours(ours) => vec![(labels::MANAGED, "true"), (labels::SESSION, ours.session.as_str())],
+            Badge::Theirs(theirs) => vec![(Badge::managed_by(theirs.tool), "true")],
+        };
+        let listed = engine.list(&filter, patience).map_err(Unremoved::Engine)?;
+        Ok(listed.iter().any(|listed| listed.id == suspect.id))
     }
 
     /// One question to the engine each.
@@ -345,6 +362,16 @@ pub(super) fn remove_if(
         }
         hold::pause_until(patience.deadline.min(now + CONTAINER_VERIFY_EVERY));
     }
+}
+
+/// Before looking again; an error if there is no time for that.
+fn pause(patience: &Patience) -> Result<(), Unremoved> {
+    let next = clock::now() + CONTAINER_VERIFY_EVERY;
+    if next >= patience.deadline {
+        return Err(Unremoved::Late);
+    }
+    hold::pause_until(next);
+    Ok(())
 }
 
 /// Gone is what was wanted.
