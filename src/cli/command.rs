@@ -183,8 +183,8 @@ pub const COMMANDS: &[Command] = &[
         words: Words::None,
         options: &[JSON],
         summary: "Show every server: state, tools, restarts, and why it is down",
-        about: "One line per server; below a server that is not fine, its last error, what to do about it, and \
-                when it is tried again.",
+        about: "One line per container engine in use, then one per server; below one that is not fine, its last \
+                error, what to do about it, and when it is tried again.",
         examples: &["mcpvisor status", "mcpvisor status --json"],
         run: Run::Given(status::run),
     },

@@ -89,12 +89,12 @@ pub fn is_up(state: &str) -> bool {
 }
 
 /// The moment of an RFC 3339 text.
-fn wall(text: &str) -> Option<Wall> {
+pub(super) fn wall(text: &str) -> Option<Wall> {
     let at = humantime::parse_rfc3339(text).ok()?;
     Some(Wall(at.duration_since(UNIX_EPOCH).ok()?.as_millis() as u64))
 }
 
-fn between(from: Wall, to: Wall) -> Duration {
+pub(super) fn between(from: Wall, to: Wall) -> Duration {
     Duration::from_millis(to.0.saturating_sub(from.0))
 }
 

@@ -1,6 +1,7 @@
 //! `mcpvisor status`: the daemon in one line, then its servers.
 
 use super::control::{Control, read_json};
+use super::engines::{EngineRow, engines};
 use super::exit::{Exit, Outcome};
 use super::options::Given;
 use super::output::{Colour, Out, flow, tame, wrap};
@@ -24,6 +25,7 @@ pub struct Status {
     config: ConfigFacts,
     /// What is wrong with the state database.
     store: Option<Trouble>,
+    engines: Vec<EngineRow>,
     pub servers: Vec<ServerRow>,
     removals: Vec<RemovalRow>,
 }
@@ -55,6 +57,7 @@ fn render(status: &Status, now: Wall, columns: usize, paint: &dyn Fn(&str, Colou
         text.push_str(&format!("{}\n", paint(&lines.join("\n"), Colour::Yellow)));
     }
     text.push('\n');
+    text.push_str(&engines(&status.engines, now, columns, paint));
     text.push_str(&table(&status.servers, now, columns, paint));
     if !status.removals.is_empty() {
         text.push_str("\nstill to be removed:\n");

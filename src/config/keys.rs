@@ -90,7 +90,6 @@ pub const GLOBAL: &[Key] = &[
     key("$schema", Standing::Silent),
     later("diagnostics"),
     key("disable_management", Standing::Later("management is not disabled")),
-    later("docker_recovery"),
     key("enable_lazy_loading", Standing::Later("servers are started at once")),
     later("groups"),
     later("hooks"),
@@ -191,6 +190,9 @@ pub const ISOLATION: &[Key] = &[
     instead("volumes", "`mounts`"),
 ];
 
+pub const DOCKER_RECOVERY: &[Key] =
+    &[key("max_reconnect_attempts", Standing::Later("servers are tried again with the usual backoff"))];
+
 pub const LOGGING: &[Key] = &[
     later("format"),
     later("max_files"),
@@ -212,7 +214,7 @@ mod tests {
 
     #[test]
     fn no_key_is_listed_twice() {
-        for table in [SERVER, GLOBAL, AUTO_DISABLE, DOCKER_ISOLATION, ISOLATION, LOGGING] {
+        for table in [SERVER, GLOBAL, AUTO_DISABLE, DOCKER_ISOLATION, ISOLATION, DOCKER_RECOVERY, LOGGING] {
             let mut names: Vec<_> = table.iter().map(|key| key.name).collect();
             names.sort_unstable();
             assert!(names.windows(2).all(|pair| pair[0] != pair[1]), "{names:?}");

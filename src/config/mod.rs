@@ -69,6 +69,7 @@ pub struct Config {
     pub cleanup: Cleanup,
     /// How long a `docker run` of the user may take to say which container it made.
     pub cidfile_timeout: Duration,
+    pub recovery: Recovery,
     pub shutdown: Shutdown,
     /// Where isolated servers run if their entry names no other engine; nothing means what the environment says.
     pub engine: Option<Template>,
@@ -111,6 +112,19 @@ pub struct Cleanup {
     pub docker_timeout: Duration,
     /// Whether a container counts as gone only once the engine says so.
     pub verify: bool,
+}
+
+/// `docker_recovery`
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Recovery {
+    /// An engine that is away is looked for by itself, and not only when somebody asks.
+    pub enabled: bool,
+    /// The longest that an engine may take to answer that it is there.
+    pub health_check_timeout: Duration,
+    /// How long containers of earlier sessions may take to be removed before the first server starts.
+    pub cleanup_timeout: Duration,
+    /// Between two looks for an engine that is away; the last one repeats. INVARIANT: not empty.
+    pub polling_intervals: Vec<Duration>,
 }
 
 /// `shutdown`
@@ -234,6 +248,12 @@ impl Default for Config {
                 verify: true,
             },
             cidfile_timeout: seconds(10),
+            recovery: Recovery {
+                enabled: true,
+                health_check_timeout: seconds(3),
+                cleanup_timeout: seconds(30),
+                polling_intervals: [2, 5, 10, 30, 60].map(seconds).to_vec(),
+            },
             shutdown: Shutdown { drain: seconds(5), total: None },
             engine: None,
             servers: Vec::new(),

@@ -2,9 +2,9 @@
 
 use super::fields::{Field, Fields};
 use super::notes::{Notes, Spot, finding};
-use super::span::{Allowed, Unit, short};
+use super::span::{self, Allowed, Unit, short};
 use super::template::Template;
-use super::{AutoDisable, Cleanup, Config, Connections, Shutdown};
+use super::{AutoDisable, Cleanup, Config, Connections, Recovery, Shutdown};
 use super::{isolation, json, keys, listen, server};
 use crate::base::finding::{Finding, Severity};
 use crate::base::limits::CONFIG_BYTES_MAX;
@@ -78,6 +78,7 @@ fn settings(mut fields: Fields, notes: &mut Notes) -> Option<Config> {
             default.cidfile_timeout,
             notes,
         ),
+        recovery: recovery(&mut fields, default.recovery, notes),
         shutdown: shutdown(&mut fields, default.shutdown, notes),
         servers: Vec::new(),
         engine: None,
@@ -246,6 +247,42 @@ fn cleanup(fields: &mut Fields, default: Cleanup, notes: &mut Notes) -> Cleanup 
     };
     section.finish(&[], notes);
     cleanup
+}
+
+fn recovery(fields: &mut Fields, default: Recovery, notes: &mut Notes) -> Recovery {
+    let mut section = fields.section("docker_recovery", notes);
+    let part = &mut section;
+    let health = ["health_check_timeout"];
+    let recovery = Recovery {
+        enabled: part.flag("enabled", default.enabled, notes),
+        health_check_timeout: span(part, &health, Allowed::SOME, default.health_check_timeout, notes),
+        cleanup_timeout: span(part, &["cleanup_timeout"], Allowed::SOME, default.cleanup_timeout, notes),
+        polling_intervals: intervals(part, notes).unwrap_or(default.polling_intervals),
+    };
+    section.finish(keys::DOCKER_RECOVERY, notes);
+    recovery
+}
+
+/// As many as anybody needs; each is a wait, and the last one repeats.
+const INTERVALS_MAX: usize = 32;
+
+/// Some waits, one after the other. One that is wrong makes the whole list wrong: without it the others mean
+/// something else.
+fn intervals(fields: &mut Fields, notes: &mut Notes) -> Option<Vec<Duration>> {
+    let field = fields.take("polling_intervals")?;
+    let allowed = Allowed { from: Duration::from_millis(100), ..Allowed::SOME };
+    let hint = format!("1 to {INTERVALS_MAX} durations {allowed}; [2, 5, 10, 30, 60] is used");
+    let spans = field.items().map(|items| {
+        let read =
+            |item: Field| span::read(item.node, Unit::Seconds).ok().filter(|one| allowed.contains(*one));
+        items.map(read).collect::<Option<Vec<Duration>>>()
+    });
+    match spans {
+        Some(Some(spans)) if (1..=INTERVALS_MAX).contains(&spans.len()) => return Some(spans),
+        Some(_) => notes.error(&field.spot, "this is not a list of durations", hint),
+        None => notes.error(&field.spot, field.unexpected("an array of durations"), hint),
+    }
+    None
 }
 
 fn shutdown(fields: &mut Fields, default: Shutdown, notes: &mut Notes) -> Shutdown {

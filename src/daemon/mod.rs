@@ -9,3 +9,4 @@ pub mod main_loop;
 pub mod parts;
 pub mod serve;
 pub mod setup;
+pub mod watch;

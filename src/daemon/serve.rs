@@ -99,6 +99,7 @@ pub fn run(setup: &Setup, mut guardian: Option<Link>, started: impl FnOnce(&Star
         listen: bound.clone(),
         config_path: setup.path.as_ref().map(|path| path.display().to_string()),
         findings: setup.findings.clone(),
+        engines: containers.engines.clone(),
     };
     let parts = Parts::new(&setup.config, clients, servers, board.clone(), about, house.logs, store.clone());
     let endpoint = endpoint.map(|endpoint| parts.serve_endpoint(endpoint.listener, endpoint.access));
@@ -121,6 +122,7 @@ pub fn run(setup: &Setup, mut guardian: Option<Link>, started: impl FnOnce(&Star
     let ended = main_loop.run(&inbox, &running);
     ctl.drain(Duration::from_millis(200));
     parts.hub.shutdown(Duration::from_millis(200));
+    containers.engines.close();
     end_what_servers_lost(&keeper, cgroup.as_deref());
     removals.close();
     if !store.close(STORE_PATIENCE) {

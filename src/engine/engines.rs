@@ -30,7 +30,7 @@ pub struct Terms {
 /// What was before a change, and what is now.
 pub type Changed = dyn Fn(&Snapshot, &Snapshot) + Send + Sync;
 
-/// A place for one text per engine, that outlives the daemon. Neither may block for long.
+/// A place for one text per engine, that outlives the daemon. Called on the engine's thread; neither may block for long.
 #[derive(Clone)]
 pub struct Memory {
     pub recall: Arc<Recall>,

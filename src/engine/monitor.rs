@@ -81,9 +81,7 @@ pub(super) fn start(
     policy: Arc<RwLock<Policy>>,
 ) -> io::Result<Watched> {
     let endpoint = engine.endpoint().clone();
-    let kept = terms.memory.as_ref().and_then(|memory| (memory.recall)(&endpoint));
-    let kept: Outages = kept.and_then(|text| serde_json::from_str(&text).ok()).unwrap_or_default();
-    let shown = first_snapshot(endpoint.clone(), kept.clone());
+    let shown = first_snapshot(endpoint.clone());
     let shared = Arc::new(Shared::new(shown.clone())?);
     let caller =
         caller::start(number, engine.clone(), shared.clone(), terms.label.clone(), terms.sweep.clone())?;
@@ -99,7 +97,7 @@ pub(super) fn start(
         socket: socket_file(&endpoint),
         trouble: String::new(),
         containers: BTreeSet::new(),
-        outage: Outage { kept, ..Outage::default() },
+        outage: Outage::default(),
         shown,
         since: Moment::of(clock::now()),
         next: None,
@@ -121,6 +119,10 @@ fn socket_file(endpoint: &Endpoint) -> Option<SocketFile> {
 
 impl Monitor {
     fn run(mut self) {
+        // It is asked before anybody waits for what is remembered of it.
+        self.hear();
+        self.decide();
+        self.recall();
         while !self.shared.is_stopped() {
             self.hear();
             self.decide();
@@ -381,6 +383,12 @@ impl Monitor {
         }
     }
 
+    fn recall(&mut self) {
+        let text = self.terms.memory.as_ref().and_then(|memory| (memory.recall)(self.engine.endpoint()));
+        // What cannot be read is from another version: the count begins anew.
+        self.outage.kept = text.and_then(|text| serde_json::from_str(&text).ok()).unwrap_or_default();
+    }
+
     fn keep(&self) {
         let Some(memory) = &self.terms.memory else { return };
         let text = serde_json::to_string(&self.outage.kept).expect("plain data serialises");
@@ -437,7 +445,7 @@ impl Census {
     }
 }
 
-fn first_snapshot(endpoint: Endpoint, outages: Outages) -> Snapshot {
+fn first_snapshot(endpoint: Endpoint) -> Snapshot {
     Snapshot {
         endpoint,
         state: "unknown",
@@ -452,6 +460,6 @@ fn first_snapshot(endpoint: Endpoint, outages: Outages) -> Snapshot {
         events: false,
         containers: 0,
         recovery: None,
-        outages,
+        outages: Outages::default(),
     }
 }

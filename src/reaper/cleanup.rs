@@ -287,7 +287,7 @@ mod tests {
             kept: vec![container()],
         };
         let report = CleanupReport { ended: Vec::new(), kept: Vec::new(), containers, ..report() };
-        let lines = "  0123456789ab  mcpvisor-1a2b3c4d-git-a  registry.example.org/a/very/long/name/o…\n                \
+        let lines = "  0123456789ab  mcpvisor-1a2b3c4d-git-a  registry.example.org/a/very/long/name/…\n                \
                      git, session 5e6f7a8b, pid 99, since 2026-11-20T10:18:27Z\n                its mcpvisor (pid 99) \
                      is gone";
         let not_looked =

@@ -328,14 +328,16 @@ pub(super) fn remove_if(
     if now.id != *id || !is_it(&now) {
         return Err(Unremoved::Changed);
     }
-    unless_gone(engine.remove(id, patience))?;
-    // The engine answers also if the removal is only under way.
+    let refused = unless_gone(engine.remove(id, patience)).err();
+    // The engine answers also if the removal is only under way, and the answer to a removal may be lost.
     loop {
-        match unless_gone(engine.inspect(id, patience)) {
-            Ok(None) => return Ok(()),
-            Ok(Some(_)) => {}
-            Err(Unremoved::Engine(error)) => return Err(Unremoved::Unseen(error)),
-            Err(other) => return Err(other),
+        match (unless_gone(engine.inspect(id, patience)), &refused) {
+            (Ok(None), _) => return Ok(()),
+            (Ok(Some(_)), Some(_)) => return Err(refused.expect("it was looked at")),
+            (Ok(Some(_)), None) => {}
+            (Err(Unremoved::Engine(_)), Some(_)) => return Err(refused.expect("it was looked at")),
+            (Err(Unremoved::Engine(error)), None) => return Err(Unremoved::Unseen(error)),
+            (Err(other), _) => return Err(other),
         }
         let now = clock::now();
         if now >= patience.deadline {

@@ -1,5 +1,5 @@
-//! Who may be removed from an engine, by whom: the sweep, `cleanup` and what the guardian does, on a real engine. What
-//! a whole daemon does is in `docker/`.
+//! Who may be removed from an engine, by whom: the sweep, `cleanup` and what the guardian does, on a real engine, and
+//! on a fake one that fails on command. What a whole daemon does is in `docker/`.
 //!
 //! Containers are made here with the labels of somebody who is dead, alive, or elsewhere.
 #![allow(
@@ -11,6 +11,7 @@
 use crate::support::daemon::{self, Ran};
 use crate::support::dockerd::Dockerd;
 use crate::support::engine::Engine;
+use crate::support::fake_engine::{FakeEngine, Fault};
 use crate::support::{TempDir, images, measure_over, until};
 use mcpvisor::base::time::Wall;
 use mcpvisor::engine::api::Engine as Client;
@@ -282,4 +283,92 @@ fn an_engine_that_is_silent_keeps_nobody_for_long() {
     assert!(took < Duration::from_secs(15), "{took:?}");
     until("the engine to be back", || bench.engine.is_up().then_some(()));
     assert_eq!(bench.names(), ["known"]);
+}
+
+fn planted(fake: &FakeEngine, name: &str, labels: &Labels) -> String {
+    let pairs = labels.pairs();
+    let pairs: Vec<(&str, &str)> =
+        pairs.iter().map(|(name, value)| (name.as_str(), value.as_str())).collect();
+    fake.plant(name, &pairs, true)
+}
+
+fn left_on(fake: &FakeEngine) -> Vec<String> {
+    let mut ids: Vec<String> = fake.containers().into_iter().map(|seen| seen.id).collect();
+    ids.sort();
+    ids
+}
+
+fn current() -> Marker {
+    let session = "66666666666666666666666666666666".to_owned();
+    Marker { instance: OURS.to_owned(), session, owner: Owner::ourselves() }
+}
+
+#[test]
+fn a_sweep_reports_what_an_engine_refuses() {
+    #[track_caller]
+    fn check(call: &str, fault: Fault, removed: usize) {
+        let fake = FakeEngine::start();
+        (0..2).for_each(|n| {
+            drop(planted(&fake, &format!("dead-{n}"), &labels_of(OURS, SESSION, Some(dead()))))
+        });
+        let stranger = fake.plant("stranger", &[], true);
+        fake.fault_next(call, fault, 1);
+        let client = Client::new(fake.endpoint());
+        let report = clear_earlier(&client, &current(), &Patience::of(Duration::from_secs(30))).unwrap();
+        assert_eq!((report.removed.len(), report.left.len()), (removed, 2 - removed), "{call}: {report:?}");
+        assert_eq!(left_on(&fake).len(), 1 + report.left.len(), "{call}");
+        assert!(left_on(&fake).contains(&stranger));
+    }
+    check("remove", Fault::Status(500), 1);
+    // "It is under way": waited for in vain.
+    check("remove", Fault::Status(409), 1);
+    // Done, and the answer lost: a look shows it.
+    check("remove", Fault::Half, 2);
+    check("inspect", Fault::Status(500), 1);
+    check("inspect", Fault::Garbage, 1);
+}
+
+#[test]
+fn without_a_list_nothing_is_touched() {
+    for fault in [Fault::Status(500), Fault::Garbage] {
+        let fake = FakeEngine::start();
+        planted(&fake, "dead", &labels_of(OURS, SESSION, Some(dead())));
+        fake.fault_next("list", fault, 1);
+        assert!(clear_earlier(&Client::new(fake.endpoint()), &current(), &patience()).is_err());
+        assert_eq!((left_on(&fake).len(), fake.count("remove")), (1, 0));
+    }
+}
+
+#[test]
+fn a_dead_sessions_containers_are_ended_by_an_engine_that_stumbles() {
+    let fake = FakeEngine::start();
+    let labels = labels_of(OURS, SESSION, Some(dead()));
+    let known = planted(&fake, "known", &labels);
+    planted(&fake, "found", &labels);
+    let other = planted(&fake, "other", &labels_of(OURS, "8".repeat(32).as_str(), Some(dead())));
+    for (call, fault) in [
+        ("list", Fault::Status(500)),
+        ("inspect", Fault::Status(500)),
+        ("kill", Fault::Half),
+        ("remove", Fault::Status(500)),
+    ] {
+        fake.fault_next(call, fault, 1);
+    }
+    let mut bequest = Bequest::default();
+    bequest.note(Line::Engine { endpoint: fake.endpoint() });
+    bequest.note(Line::Container { id: known, grace_ms: 200 });
+    let ended = bequest.end(SESSION, true);
+    assert_eq!((ended.removed.len(), &ended.left, &ended.unseen), (2, &vec![], &vec![]), "{ended:?}");
+    assert_eq!(left_on(&fake), [other]);
+}
+
+/// Without a crash there is one look, and nobody waits.
+#[test]
+fn after_an_orderly_end_one_look_is_enough() {
+    let fake = FakeEngine::start();
+    planted(&fake, "forgotten", &labels_of(OURS, SESSION, Some(dead())));
+    let mut bequest = Bequest::default();
+    bequest.note(Line::Engine { endpoint: fake.endpoint() });
+    let ended = bequest.end(SESSION, false);
+    assert_eq!((ended.removed.len(), fake.count("list"), left_on(&fake).len()), (1, 1, 0), "{ended:?}");
 }

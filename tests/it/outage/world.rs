@@ -18,7 +18,19 @@ enum Call {
 /// `None` works; otherwise why not.
 type Trouble = Option<Cause>;
 
+/// A fault in the machine, put there to see that the claims see it.
+#[derive(Clone, Copy, Debug)]
+enum Plant {
+    DropAway,
+    DropUp,
+    DropPing,
+    DropOpen,
+    DoublePing,
+    DeafToItsEnd,
+}
+
 struct World {
+    plant: Option<Plant>,
     rng: Rng,
     now: Time,
     presence: Presence,
@@ -49,6 +61,7 @@ impl World {
         let mut rng = Rng::new(seed);
         let streamless = rng.chance(10);
         World {
+            plant: None,
             now: Time::ZERO,
             presence: Presence::new(Time::ZERO),
             policy: Policy::default(),
@@ -70,12 +83,25 @@ impl World {
     }
 
     fn tell(&mut self, event: Event) {
+        if matches!((self.plant, event), (Some(Plant::DeafToItsEnd), Event::Broken)) {
+            return;
+        }
         let mut out = Vec::new();
         let dice = self.rng.dice();
         self.presence = step(self.presence.clone(), event, self.now, &self.policy, dice, &mut out);
         self.steps += 1;
         for action in out {
-            self.act(action);
+            match (self.plant, action) {
+                (Some(Plant::DropAway), Action::Announce(News::Away(_)))
+                | (Some(Plant::DropUp), Action::Announce(News::Up))
+                | (Some(Plant::DropPing), Action::Ping { .. })
+                | (Some(Plant::DropOpen), Action::OpenEvents) => {}
+                (Some(Plant::DoublePing), Action::Ping { .. }) => {
+                    self.act(action);
+                    self.act(action);
+                }
+                (_, action) => self.act(action),
+            }
         }
         if let Some(report) = self.report.take() {
             return self.tell(report);
@@ -220,28 +246,39 @@ impl World {
     }
 }
 
+/// One life of an engine; the steps that its machine took.
+fn live(seed: u64, plant: Option<Plant>) -> u64 {
+    let mut world = World { plant, ..World::new(seed) };
+    for _ in 0..world.rng.range(5, 60) {
+        let span = world.rng.pick(&[1, 30, 700, 4_000, 90_000]);
+        let until = world.now + Duration::from_millis(world.rng.range(0, span));
+        world.run_to(until);
+        match world.rng.below(3) {
+            0 => world.turn(None),
+            1 => {
+                let cause = world.rng.pick(&Cause::ALL);
+                world.turn(Some(cause));
+            }
+            _ => world.nudge(),
+        }
+    }
+    world.heal();
+    world.steps
+}
+
 #[test]
 fn whatever_an_engine_does() {
-    let mut steps = 0;
-    for seed in 0..20_000 {
-        let mut world = World::new(seed);
-        for _ in 0..world.rng.range(5, 60) {
-            let span = world.rng.pick(&[1, 30, 700, 4_000, 90_000]);
-            let until = world.now + Duration::from_millis(world.rng.range(0, span));
-            world.run_to(until);
-            match world.rng.below(3) {
-                0 => world.turn(None),
-                1 => {
-                    let cause = world.rng.pick(&Cause::ALL);
-                    world.turn(Some(cause));
-                }
-                _ => world.nudge(),
-            }
-        }
-        world.heal();
-        steps += world.steps;
-    }
+    let steps: u64 = (0..20_000).map(|seed| live(seed, None)).sum();
     println!("{steps} steps of an engine's machine");
+}
+
+#[test]
+fn the_claims_see() {
+    use Plant::*;
+    for plant in [DropAway, DropUp, DropPing, DropOpen, DoublePing, DeafToItsEnd] {
+        let seen = (0..200).any(|seed| std::panic::catch_unwind(|| live(seed, Some(plant))).is_err());
+        assert!(seen, "{plant:?} was not seen");
+    }
 }
 
 #[test]
