@@ -271,7 +271,11 @@ impl Census {
                 "create" if !there.contains(&event.id) => there.push(event.id),
                 "start" if !running.contains(&event.id) => running.push(event.id),
                 "die" => running.retain(|id| *id != event.id),
-                "destroy" => there.retain(|id| *id != event.id),
+                // The engine may tell of the end of one that it was told to remove only after its removal.
+                "destroy" => {
+                    running.retain(|id| *id != event.id);
+                    there.retain(|id| *id != event.id);
+                }
                 _ => continue,
             }
             let peak = peaks.entry(server).or_default();
