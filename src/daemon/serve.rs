@@ -228,7 +228,7 @@ fn charge(config: &Config, entry: &ServerConfig, house: &House<'_>) -> Charge {
             ear: house.ear.clone(),
             log: Some(LogFile::new(log, SERVER_LOG_BYTES_MAX)),
         },
-        plan: launch::plan(entry, house.keeper.marker()),
+        plan: launch::plan(config, entry, house.keeper.marker()),
         keeper: house.keeper.clone(),
         problem: entry.problem.clone(),
         wanted: entry.enabled,

@@ -5,10 +5,12 @@
 
 use super::conversation::Conversation;
 use super::handle::{Report, Server};
+use super::launch::Launch;
 use super::lines::{Lines, Oversized};
 use super::link::Link;
 use super::machine::Event;
 use super::orders::{Order, Orders};
+use super::remote;
 use crate::base::fault::{Fault, FaultKind};
 use crate::base::id::Life;
 use crate::base::limits::{LINE_BYTES_MAX, STDERR_LINE_BYTES_MAX, STDERR_LINES_MAX, STDERR_TAIL_LINES};
@@ -19,7 +21,7 @@ use crate::reaper::clear::{self, LifeEnd};
 use crate::reaper::keeper::Keeper;
 use crate::reaper::ledger::Leader;
 use crate::reaper::mark::Mark;
-use crate::sys::spawn::{self, Child, Exit, Program};
+use crate::sys::spawn::{self, Child, Exit};
 use crate::sys::{clock, hold, thread};
 use nix::errno::Errno;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
@@ -45,8 +47,8 @@ const EXIT_AFTER_EOF: Duration = Duration::from_millis(250);
 pub struct Birth {
     pub life: Life,
     pub server: Arc<Server>,
-    /// The program, or why it could not be worked out (a missing variable).
-    pub program: Result<Program, Fault>,
+    /// What it runs, or why that could not be worked out (a missing variable).
+    pub launch: Result<Launch, Fault>,
     pub orders: Orders,
     pub keeper: Arc<Keeper>,
 }
@@ -60,7 +62,12 @@ pub fn begin(birth: Birth) -> io::Result<()> {
 }
 
 fn run(birth: Birth) {
-    let Birth { life, server, program, orders, keeper } = birth;
+    let Birth { life, server, launch, orders, keeper } = birth;
+    let program = match launch {
+        Ok(Launch::Process(program)) => Ok(program),
+        Ok(Launch::Remote(upstream)) => return remote::run(life, &server, upstream, &orders),
+        Err(fault) => Err(fault),
+    };
     let (child, stdin) = match program.and_then(|program| spawn::spawn(&program)) {
         Ok(born) => born,
         Err(fault) => return server.tell(Report::Event(Event::SpawnFailed(life, fault.kind), Some(fault))),

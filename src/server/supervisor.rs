@@ -4,6 +4,7 @@
 
 use super::board::Board;
 use super::handle::{Report, Server, Traits};
+use super::launch::Launch;
 use super::life::{self, Birth};
 use super::machine::{self, Action, Event, Policy};
 use super::orders::{Order, Orders};
@@ -16,7 +17,6 @@ use crate::base::text;
 use crate::base::time::{Time, Wall};
 use crate::mcp::items::Kind;
 use crate::reaper::keeper::Keeper;
-use crate::sys::spawn::Program;
 use crate::sys::{clock, thread};
 use crossbeam_channel::{Receiver, RecvTimeoutError, Sender, bounded};
 use std::io;
@@ -31,7 +31,7 @@ pub enum GateRequest {
 }
 
 /// Works out what a life runs; asked anew for every life, so that `${env:NAME}` is what it is then.
-pub type Plan = dyn Fn(Life) -> Result<Program, Fault> + Send;
+pub type Plan = dyn Fn(Life) -> Result<Launch, Fault> + Send;
 
 /// Everything that a supervisor starts with.
 pub struct Charge {
@@ -239,7 +239,7 @@ impl Supervisor {
         let begun = Orders::new().and_then(|orders| {
             self.orders = Some((life, orders.clone()));
             let (server, keeper) = (self.server.clone(), self.keeper.clone());
-            life::begin(Birth { life, server, program: (self.plan)(life), orders, keeper })
+            life::begin(Birth { life, server, launch: (self.plan)(life), orders, keeper })
         });
         let error = begun.err()?;
         let message = format!("start a thread for {}: {error}", self.server.name);

@@ -13,6 +13,7 @@ mod kill;
 mod orphans;
 mod promises;
 mod questions;
+mod remote;
 mod resilience;
 mod routing;
 mod sim;

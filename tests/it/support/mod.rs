@@ -18,6 +18,7 @@ pub mod peer;
 pub mod processes;
 pub mod raw;
 pub mod stdio;
+pub mod upstream;
 pub mod wire;
 
 use std::path::{Path, PathBuf};
