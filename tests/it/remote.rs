@@ -13,9 +13,9 @@ mod tls;
 
 use crate::support::daemon::{Daemon, server};
 use crate::support::upstream::{Out, Seen, Upstream, answer_plainly, plain, response, text};
-use crate::support::{TempDir, until};
+use crate::support::{TempDir, measure_over, until};
 use serde_json::{Value, json};
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
@@ -73,16 +73,23 @@ fn what_is_sent_and_how() {
 
 #[test]
 fn nothing_is_sent_before_the_greeting_is_over() {
-    let upstream = Upstream::start(|seen, out| {
+    let greeted: Arc<AtomicBool> = Arc::default();
+    let early: Arc<AtomicUsize> = Arc::default();
+    let (done, count) = (greeted.clone(), early.clone());
+    let upstream = Upstream::start(move |seen, out| {
         if seen.what() == "notifications/initialized" {
             // Long enough for whatever does not wait.
-            std::thread::sleep(Duration::from_millis(100));
+            measure_over(Duration::from_millis(200));
+            done.store(true, Ordering::Release);
+        } else if seen.what() != "initialize" && !done.load(Ordering::Acquire) {
+            count.fetch_add(1, Ordering::AcqRel);
         }
         answer_plainly(seen, out);
     });
     let _daemon = behind(&upstream);
-    let listed = upstream.seen("tools/list");
-    assert_eq!((listed.len(), upstream.seen("initialize").len()), (1, 1));
+    assert!(greeted.load(Ordering::Acquire));
+    assert_eq!(early.load(Ordering::Acquire), 0);
+    assert_eq!((upstream.seen("tools/list").len(), upstream.seen("initialize").len()), (1, 1));
 }
 
 /// Every way to write an event stream that is found in the wild, and answers that come in pieces.

@@ -300,16 +300,17 @@ impl Post<'_> {
                 self.shared.open()
             };
         };
-        match self.job.kind {
-            Kind::Initialize(_) if self.job.again => self.tell(Heard::Failed(why)),
-            _ if self.job.is_safe() && !self.job.again => self.shared.push_again(self.job),
-            _ if self.job.is_safe() => self.tell(Heard::Lost(id, why)),
-            _ if place.generation != self.place.generation => {
-                let lost = Fault::new(FaultKind::SessionLost, format!("{} lost our session", place.target));
-                self.tell(Heard::Lost(id, in_doubt(&lost)));
-            }
-            _ => self.tell(Heard::Lost(id, in_doubt(&why))),
+        if self.job.is_safe() && !self.job.again {
+            return self.shared.push_again(self.job);
         }
+        if matches!(self.job.kind, Kind::Initialize(_)) {
+            return self.tell(Heard::Failed(why));
+        }
+        let why = match place.generation == self.place.generation {
+            true => why,
+            false => Fault::new(FaultKind::SessionLost, format!("{} lost our session", place.target)),
+        };
+        self.tell(Heard::Lost(id, if self.job.is_safe() { why } else { in_doubt(&why) }));
     }
 
     /// The server has answered, and does not do it. `error`: its own words, as JSON-RPC.
@@ -389,14 +390,13 @@ impl Post<'_> {
             500..=599 => Fault::new(FaultKind::BadUpstream, message).hint(later.unwrap_or_default()),
             _ => Fault::new(FaultKind::BadUpstream, message).hint("is the `url` that of an MCP endpoint?"),
         };
-        match self.job.kind {
-            // In the greeting these say nothing of the greeting: the server as a whole does not serve us.
-            Kind::Initialize(_) if matches!(status, 403 | 429 | 500..=599) => {
-                let kind = if status == 429 { FaultKind::BadUpstream } else { fault.kind };
-                (None, Fault { kind, ..fault })
-            }
-            _ => (found, fault),
+        // These say nothing of the greeting: the server as a whole does not serve us.
+        let greeting = matches!(self.job.kind, Kind::Initialize(_));
+        if greeting && matches!(status, 403 | 429 | 500..=599) {
+            let kind = if status == 429 { FaultKind::BadUpstream } else { fault.kind };
+            return (None, Fault { kind, ..fault });
         }
+        (found, fault)
     }
 
     fn in_session(&self) -> bool {

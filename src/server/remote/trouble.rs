@@ -1,4 +1,5 @@
 //! Why a request to a remote server came to nothing, classified where the fact is known.
+#![expect(clippy::wildcard_enum_match_arm, reason = "the errors of ureq and rustls are open enums")]
 
 use crate::base::fault::{Fault, FaultKind};
 use crate::http::url::Url;
@@ -51,6 +52,13 @@ fn fault(error: &Error, url: &Url, when: When) -> Fault {
     if let Some(why) = tls(error) {
         let fault = Fault::new(FaultKind::TlsFailed, format!("connect to {url}: TLS: {why}"));
         return fault.hint(tls_hint(error));
+    }
+    if let Error::Io(_) = error
+        && url.is_https()
+        && when == When::Unsent
+    {
+        let message = format!("connect to {url}: TLS: the server closed the connection in the handshake");
+        return Fault::new(FaultKind::TlsFailed, message).hint(NO_TLS);
     }
     let (kind, why) = match error {
         Error::HostNotFound => (FaultKind::Unreachable, "its name has no address".to_owned()),
@@ -117,6 +125,8 @@ fn tls(error: &Error) -> Option<String> {
 fn rustls_error(error: &io::Error) -> Option<&rustls::Error> {
     error.get_ref().and_then(|inner| inner.downcast_ref())
 }
+
+const NO_TLS: &str = "does the server speak TLS there? if not, the `url` begins with http://";
 
 fn tls_hint(error: &Error) -> &'static str {
     use rustls::{CertificateError, Error as Tls};
