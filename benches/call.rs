@@ -5,6 +5,7 @@
 //! paired (see pairs.rs), so they hold on a noisy machine; microseconds do not.
 #![allow(clippy::disallowed_methods, reason = "a bench asks the clock, starts processes and waits")]
 
+mod container;
 mod echo;
 mod load;
 mod memory;
@@ -24,11 +25,11 @@ use std::process::ExitCode;
 use std::time::Duration;
 use subjects::{ALL, MCPVISOR, ONE, Process};
 
-const USAGE: &str = "usage: benches/run [--quick] [--one-cpu] [--json FILE] [--only calls|memory]
+const USAGE: &str = "usage: benches/run [--quick] [--one-cpu] [--json FILE] [--only calls|memory|containers]
        benches/run load ADDRESS PID CLIENTS SECONDS    (calls a daemon that runs, with a server `demo`)";
 
-/// A whole run takes two minutes on a quiet machine, more where rounds are discarded.
-const RUN_MAX: Duration = Duration::from_secs(180);
+/// A whole run takes two minutes and a half on a quiet machine, more where rounds are discarded.
+const RUN_MAX: Duration = Duration::from_secs(240);
 
 /// What a run is asked to do.
 struct Plan {
@@ -36,6 +37,7 @@ struct Plan {
     json: Option<File>,
     calls: bool,
     memory: bool,
+    containers: bool,
 }
 
 /// A number with a bound.
@@ -96,15 +98,19 @@ fn load_only(args: &[String]) -> io::Result<()> {
 }
 
 fn plan(args: &[String]) -> io::Result<Plan> {
-    let mut plan = Plan { span: Duration::from_millis(200), json: None, calls: true, memory: true };
+    let span = Duration::from_millis(200);
+    let mut plan = Plan { span, json: None, calls: true, memory: true, containers: true };
     let mut args = args.iter();
     while let Some(arg) = args.next() {
         match (arg.as_str(), args.as_slice().first().map(String::as_str)) {
             ("--quick", _) => plan.span = Duration::from_millis(80),
             ("--one-cpu", _) => one_cpu()?,
             ("--json", Some(path)) => plan.json = Some(File::create(path)?),
-            ("--only", Some("calls")) => plan.memory = false,
-            ("--only", Some("memory")) => plan.calls = false,
+            ("--only", Some(part @ ("calls" | "memory" | "containers"))) => {
+                plan.calls = part == "calls";
+                plan.memory = part == "memory";
+                plan.containers = part == "containers";
+            }
             _ => return Err(io::Error::other(USAGE)),
         }
         if !matches!(arg.as_str(), "--quick" | "--one-cpu") {
@@ -141,6 +147,10 @@ fn run(mut plan: Plan) -> io::Result<bool> {
     }
     if plan.memory {
         sound &= at_rest(&mut plan, &mcpvisor)?;
+    }
+    if plan.containers {
+        drop(mcpvisor);
+        sound &= containers(&mut plan)?;
     }
     Ok(sound)
 }
@@ -206,6 +216,26 @@ fn at_rest(plan: &mut Plan, mcpvisor: &Process) -> io::Result<bool> {
         row("p50 of 4 others, with / without", slow, "x", Some(Bound::AtMost(1.1))),
     ];
     show(plan, "at rest", &rows)
+}
+
+fn containers(plan: &mut Plan) -> io::Result<bool> {
+    let Some(boxed) = container::Boxed::start()? else { return Ok(true) };
+    let starts = boxed.starts()?;
+    let (more_ms, more) = starts.more();
+    // Either will do: what is little of a slow start is much of a quick one.
+    let bound = if more <= 0.15 { None } else { Some(Bound::AtMost(25.0)) };
+    let calls = boxed.calls(plan.span)?;
+    let median = |values: &[f64]| pairs::median(values.iter().copied());
+    let rows = [
+        row("bare container, create to first answer", median(&starts.bare), "ms", None),
+        row("mcpvisor, enable to ready", median(&starts.ours), "ms", None),
+        row("mcpvisor more than bare, median of pairs", more_ms, "ms", bound),
+        row("the same, of the bare start", more * 100.0, "%", None),
+        row("p50, 1 client, bare attach", calls.median(None, p50), "µs", None),
+        row("p50, 1 client, /mcp/s/boxed", calls.median(Some(0), p50), "µs", None),
+        row("p50, /mcp/s/boxed / bare attach", calls.ratio(0, p50), "x", None),
+    ];
+    show(plan, "containers", &rows)
 }
 
 fn row(what: &str, value: f64, unit: &'static str, bound: Option<Bound>) -> Row {

@@ -19,7 +19,7 @@ pub struct Slice {
 }
 
 impl Slice {
-    fn new(mut latencies: Vec<f64>, took: Duration) -> Slice {
+    pub fn new(mut latencies: Vec<f64>, took: Duration) -> Slice {
         latencies.sort_by(f64::total_cmp);
         let calls_per_s = latencies.len() as f64 / took.as_secs_f64();
         Slice { latencies, calls_per_s, cpu_us: f64::NAN }

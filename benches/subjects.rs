@@ -8,6 +8,7 @@ use std::io::{self, BufRead, BufReader, Read, Write};
 use std::net::TcpStream;
 use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 /// The mcpvisor that was built with this bench, by the same profile for the same target.
@@ -45,11 +46,20 @@ pub struct Process {
 impl Process {
     /// `mcpvisor serve` with one demo server, called `demo`.
     pub fn mcpvisor() -> io::Result<Process> {
-        let dir = std::env::temp_dir().join(format!("mcpvisor-bench-{}", std::process::id()));
+        let demo = json!({"command": MCPVISOR, "args": ["demo-server", "--big", "10485760"]});
+        let process = Process::mcpvisor_with(&json!({"demo": demo}), &[])?;
+        process.wait_ready()?;
+        Ok(process)
+    }
+
+    /// `mcpvisor serve` with these servers, which may not be ready yet.
+    pub fn mcpvisor_with(servers: &Value, env: &[(&str, &str)]) -> io::Result<Process> {
+        static COUNT: AtomicU64 = AtomicU64::new(0);
+        let count = COUNT.fetch_add(1, Ordering::Relaxed);
+        let dir = std::env::temp_dir().join(format!("mcpvisor-bench-{}-{count}", std::process::id()));
         std::fs::create_dir_all(&dir)?;
         let config = dir.join("mcp_config.json");
-        let demo = json!({"command": MCPVISOR, "args": ["demo-server", "--big", "10485760"]});
-        std::fs::write(&config, json!({"mcpServers": {"demo": demo}}).to_string())?;
+        std::fs::write(&config, json!({"mcpServers": servers}).to_string())?;
         let mut command = Command::new(MCPVISOR);
         command.args(["serve", "--listen", "127.0.0.1:0", "--config"]).arg(config);
         command.arg("--state-dir").arg(dir.join("state"));
@@ -58,9 +68,8 @@ impl Process {
         {
             command.env_remove(name);
         }
-        let process = Process::start(command, Some(dir))?;
-        process.wait_ready()?;
-        Ok(process)
+        command.envs(env.iter().copied());
+        Process::start(command, Some(dir))
     }
 
     pub fn relay() -> io::Result<Process> {
@@ -158,7 +167,7 @@ impl Drop for Process {
 #[derive(Clone, Copy)]
 pub struct Mount {
     pub path: &'static str,
-    tool: &'static str,
+    pub tool: &'static str,
 }
 
 pub const ONE: Mount = Mount { path: "/mcp/s/demo", tool: "echo" };
@@ -197,7 +206,7 @@ pub fn session(stream: &mut TcpStream, path: &str) -> io::Result<String> {
     Ok(id)
 }
 
-fn initialize() -> String {
+pub fn initialize() -> String {
     call(
         "initialize",
         &json!({
@@ -209,7 +218,7 @@ fn initialize() -> String {
 }
 
 /// 200 bytes there and back.
-fn echo_call(tool: &str) -> String {
+pub fn echo_call(tool: &str) -> String {
     call("tools/call", &json!({"name": tool, "arguments": {"text": "0123456789".repeat(20)}}))
 }
 

@@ -16,6 +16,7 @@ use crate::server::handle::{Report, Server};
 use crate::server::machine::Event;
 use crate::server::slot::Answer;
 use crate::server::status::Status;
+use crate::store::Store;
 use crate::sys::clock;
 use serde_json::{Value, json};
 use std::collections::BTreeSet;
@@ -40,6 +41,7 @@ pub struct Api {
     pub logs: std::path::PathBuf,
     /// Entries of the config that cannot run as they are written, however often they are started.
     pub unusable: BTreeSet<ServerName>,
+    pub store: Store,
 }
 
 impl Api {
@@ -87,7 +89,7 @@ impl Api {
         }
         match &parts[..] {
             ["status"] => {
-                let body = status::picture(&self.about, &self.router);
+                let body = status::picture(&self.about, &self.router, &self.store);
                 exchange.respond(200, &[JSON], body.as_bytes());
             }
             ["tools"] => self.tools(request, exchange),

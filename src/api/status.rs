@@ -1,9 +1,13 @@
 //! The whole picture as one object: `GET /api/v1/status`, and what `mcpvisor status` shows.
 
 use crate::base::finding::Finding;
+use crate::engine::engines::Engines;
+use crate::engine::watched::Snapshot;
 use crate::gateway::router::Router;
+use crate::reaper::owed::Owing;
 use crate::server::handle::Server;
 use crate::server::status::Status;
+use crate::store::{Store, Trouble};
 use crate::sys::clock;
 use serde::Serialize;
 use std::sync::Arc;
@@ -16,6 +20,8 @@ pub struct About {
     /// The config file; `None` for the built-in demo.
     pub config_path: Option<String>,
     pub findings: Vec<Finding>,
+    /// Those that servers live on, each as it is.
+    pub engines: Engines,
 }
 
 #[derive(Serialize)]
@@ -26,8 +32,13 @@ struct Picture<'a> {
     uptime_ms: u64,
     listen: &'a str,
     config: ConfigPicture<'a>,
-    engines: [(); 0],
+    engines: Vec<&'a Snapshot>,
+    /// Only while something is, or was, wrong with it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    store: Option<Trouble>,
     servers: Vec<Status>,
+    /// Containers that should be gone.
+    removals: Vec<Owing>,
 }
 
 #[derive(Serialize)]
@@ -38,8 +49,9 @@ struct ConfigPicture<'a> {
 }
 
 /// The object as JSON text. The sequence number is taken first: everything up to it is in the picture.
-pub fn picture(about: &About, router: &Router) -> String {
+pub fn picture(about: &About, router: &Router, store: &Store) -> String {
     let seq = router.board.seq();
+    let engines = about.engines.snapshots();
     let picture = Picture {
         version: env!("CARGO_PKG_VERSION"),
         pid: std::process::id(),
@@ -47,8 +59,10 @@ pub fn picture(about: &About, router: &Router) -> String {
         uptime_ms: clock::now().as_ms(),
         listen: &about.listen,
         config: ConfigPicture { path: about.config_path.as_deref(), loads: 1, findings: &about.findings },
-        engines: [],
+        engines: engines.iter().map(|engine| &**engine).collect(),
+        store: store.trouble(),
         servers: router.servers.all().iter().map(|server| row(server, router)).collect(),
+        removals: store.owed_so_far().into_iter().map(Owing::from).collect(),
     };
     serde_json::to_string(&picture).expect("plain data serialises")
 }

@@ -63,6 +63,10 @@ pub enum FaultKind {
     NeedsLogin,
     /// The container was killed for using more memory than it may.
     OomKilled,
+    /// The container's own health check says that it is not well.
+    Unhealthy,
+    /// Its container is paused.
+    ContainerPaused,
     /// A remote server has forgotten our session.
     SessionLost,
     /// A remote server answered with an HTTP status, or a body, that is not MCP.
@@ -84,7 +88,7 @@ pub enum FaultKind {
 }
 
 impl FaultKind {
-    pub const ALL: [FaultKind; 35] = [
+    pub const ALL: [FaultKind; 37] = [
         FaultKind::BadConfig,
         FaultKind::NotSupported,
         FaultKind::NotFound,
@@ -111,6 +115,8 @@ impl FaultKind {
         FaultKind::NotOurs,
         FaultKind::NeedsLogin,
         FaultKind::OomKilled,
+        FaultKind::Unhealthy,
+        FaultKind::ContainerPaused,
         FaultKind::SessionLost,
         FaultKind::BadUpstream,
         FaultKind::Unreachable,
@@ -151,6 +157,8 @@ impl FaultKind {
             FaultKind::NotOurs => "not_ours",
             FaultKind::NeedsLogin => "needs_login",
             FaultKind::OomKilled => "oom_killed",
+            FaultKind::Unhealthy => "unhealthy",
+            FaultKind::ContainerPaused => "container_paused",
             FaultKind::SessionLost => "session_lost",
             FaultKind::BadUpstream => "bad_upstream",
             FaultKind::Unreachable => "unreachable",

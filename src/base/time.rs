@@ -13,6 +13,8 @@ pub struct Time(pub Duration);
 
 impl Time {
     pub const ZERO: Time = Time(Duration::ZERO);
+    /// Later than anything.
+    pub const MAX: Time = Time(Duration::MAX);
 
     pub const fn from_ms(ms: u64) -> Time {
         Time(Duration::from_millis(ms))

@@ -183,8 +183,8 @@ pub const COMMANDS: &[Command] = &[
         words: Words::None,
         options: &[JSON],
         summary: "Show every server: state, tools, restarts, and why it is down",
-        about: "One line per server; below a server that is not fine, its last error, what to do about it, and \
-                when it is tried again.",
+        about: "One line per container engine in use, then one per server; below one that is not fine, its last \
+                error, what to do about it, and when it is tried again.",
         examples: &["mcpvisor status", "mcpvisor status --json"],
         run: Run::Given(status::run),
     },
@@ -307,8 +307,24 @@ pub const COMMANDS: &[Command] = &[
                 given.force = true;
                 Ok(())
             }),
-            flag("all", "Also end what other dead instances left on this host", |given, _| {
+            flag("all", "Also end what other dead instances left", |given, _| {
                 given.all = true;
+                Ok(())
+            }),
+            option("engine", "URL", "Also look at this container engine", |given, value| {
+                given.engines.push(text(value)?);
+                Ok(())
+            }),
+            flag("all-hosts", "Also remove containers of other hosts", |given, _| {
+                given.all_hosts = true;
+                Ok(())
+            }),
+            flag("include-mcpmon", "Also remove containers of mcpmon", |given, _| {
+                given.include_mcpmon = true;
+                Ok(())
+            }),
+            flag("include-mcpproxy", "Also remove containers of mcpproxy", |given, _| {
+                given.include_mcpproxy = true;
                 Ok(())
             }),
             flag("dry-run", "Only say what would be ended", |given, _| {
@@ -327,8 +343,19 @@ pub const COMMANDS: &[Command] = &[
         summary: "End what a dead daemon left behind",
         about: "Finds what an earlier run of this state directory left, by mark, pid and start time, and ends it; \
                 with --all also what other instances left whose daemon is provably gone. Never by name or pattern; \
-                what cannot be proven dead is kept. Exit code 3 if there was nothing to end.",
-        examples: &["mcpvisor cleanup --dry-run --verbose", "mcpvisor cleanup --force"],
+                what cannot be proven dead is kept.\n\n\
+                Containers, running or not, are found by their labels: on the engine of $DOCKER_HOST (or \
+                unix:///var/run/docker.sock), on those that this instance has containers recorded on, and on those \
+                named with --engine. Never removed is what another host owns, unless --all-hosts says that no mcpvisor runs there any more, and what bears \
+                no label. Containers of mcpmon and mcpproxy are looked at only when asked for, and kept as \
+                long as any process of that tool runs here.\n\n\
+                Exit code 3 if there was nothing to end; 8 if an engine does not answer that was named or that \
+                containers are recorded on.",
+        examples: &[
+            "mcpvisor cleanup --dry-run --verbose",
+            "mcpvisor cleanup --force",
+            "mcpvisor cleanup --engine tcp://127.0.0.1:2375",
+        ],
         run: Run::Given(cleanup::run),
     },
     Command {

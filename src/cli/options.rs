@@ -36,6 +36,11 @@ pub struct Given {
     pub tool_name: Option<String>,
     pub json_args: Option<String>,
     pub ephemeral: bool,
+    /// As written; `--engine` may be given more than once.
+    pub engines: Vec<String>,
+    pub all_hosts: bool,
+    pub include_mcpmon: bool,
+    pub include_mcpproxy: bool,
 }
 
 impl Given {

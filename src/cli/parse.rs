@@ -10,7 +10,7 @@ use lexopt::{Arg, Parser};
 use std::ffi::OsString;
 
 pub enum Parsed {
-    Run(RunGiven, Given),
+    Run(RunGiven, Box<Given>),
     Raw(RunRaw, Vec<OsString>),
     /// Help on the command or group of these words; on everything if there are none.
     Help(Vec<String>),
@@ -152,7 +152,7 @@ impl Line {
                 .map_err(|why| Failure::usage(format!("{variable} in the environment: {why}")))?;
         }
         Ok(match command.run {
-            Run::Given(run) => Parsed::Run(run, self.given),
+            Run::Given(run) => Parsed::Run(run, Box::new(self.given)),
             Run::Raw(run) => Parsed::Raw(run, Vec::new()),
         })
     }
@@ -227,7 +227,7 @@ mod tests {
 
     fn given(line: &str, env: &[(&str, &str)]) -> Given {
         match parsed(line, env) {
-            Ok(Parsed::Run(_, given)) => given,
+            Ok(Parsed::Run(_, given)) => *given,
             Ok(_) => panic!("{line}: not a command to run"),
             Err(failure) => panic!("{line}: {failure}"),
         }

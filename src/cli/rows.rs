@@ -37,9 +37,45 @@ pub struct Trouble {
 }
 
 impl Trouble {
-    fn text(&self) -> String {
+    pub fn text(&self) -> String {
         let message = if self.message.is_empty() { &self.kind } else { &self.message };
         if self.hint.is_empty() { message.clone() } else { format!("{message} ({})", self.hint) }
+    }
+}
+
+/// One entry of `removals` in the status object: a container that should be gone.
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(default)]
+pub struct RemovalRow {
+    engine: String,
+    id: String,
+    name: String,
+    /// RFC 3339.
+    since: String,
+    tries: u32,
+    last_error: Option<String>,
+    state: String,
+}
+
+impl RemovalRow {
+    /// `container NAME (ID) on ENGINE, since 3m20s, 7 tries: why`
+    pub fn text(&self, now: Wall) -> String {
+        let id = self.id.get(..12).unwrap_or(&self.id);
+        let mut text = format!("container {} ({id}) on {}", self.name, self.engine);
+        if let Some(since) = wall(&self.since) {
+            text.push_str(&format!(", since {}", span(between(since, now))));
+        }
+        match self.tries {
+            0 => {}
+            1 => text.push_str(", 1 try"),
+            tries => text.push_str(&format!(", {tries} tries")),
+        }
+        match &self.last_error {
+            Some(error) => text.push_str(&format!(": {error}")),
+            None if self.state == "unverified" => text.push_str(": removed, and not seen to be gone"),
+            None => {}
+        }
+        text
     }
 }
 
@@ -53,12 +89,12 @@ pub fn is_up(state: &str) -> bool {
 }
 
 /// The moment of an RFC 3339 text.
-fn wall(text: &str) -> Option<Wall> {
+pub(super) fn wall(text: &str) -> Option<Wall> {
     let at = humantime::parse_rfc3339(text).ok()?;
     Some(Wall(at.duration_since(UNIX_EPOCH).ok()?.as_millis() as u64))
 }
 
-fn between(from: Wall, to: Wall) -> Duration {
+pub(super) fn between(from: Wall, to: Wall) -> Duration {
     Duration::from_millis(to.0.saturating_sub(from.0))
 }
 

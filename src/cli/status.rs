@@ -1,10 +1,11 @@
 //! `mcpvisor status`: the daemon in one line, then its servers.
 
 use super::control::{Control, read_json};
+use super::engines::{EngineRow, engines};
 use super::exit::{Exit, Outcome};
 use super::options::Given;
-use super::output::{Colour, Out, flow, tame};
-use super::rows::{ServerRow, table};
+use super::output::{Colour, Out, flow, tame, wrap};
+use super::rows::{RemovalRow, ServerRow, Trouble, table};
 use crate::base::text::span;
 use crate::base::time::Wall;
 use crate::sys::clock;
@@ -22,7 +23,11 @@ pub struct Status {
     /// `HOST:PORT`.
     listen: String,
     config: ConfigFacts,
+    /// What is wrong with the state database.
+    store: Option<Trouble>,
+    engines: Vec<EngineRow>,
     pub servers: Vec<ServerRow>,
+    removals: Vec<RemovalRow>,
 }
 
 #[derive(Debug, Default, Deserialize)]
@@ -47,8 +52,21 @@ pub fn run(given: &Given, out: &mut Out) -> Outcome {
 
 fn render(status: &Status, now: Wall, columns: usize, paint: &dyn Fn(&str, Colour) -> String) -> String {
     let mut text = flow(&about_daemon(status), columns);
+    if let Some(trouble) = &status.store {
+        let lines = wrap(&tame(&format!("state: {}", trouble.text())), columns, 0);
+        text.push_str(&format!("{}\n", paint(&lines.join("\n"), Colour::Yellow)));
+    }
     text.push('\n');
+    text.push_str(&engines(&status.engines, now, columns, paint));
     text.push_str(&table(&status.servers, now, columns, paint));
+    if !status.removals.is_empty() {
+        text.push_str("\nstill to be removed:\n");
+    }
+    for removal in &status.removals {
+        for line in wrap(&tame(&removal.text(now)), columns, 4) {
+            text.push_str(&format!("{line}\n"));
+        }
+    }
     text
 }
 

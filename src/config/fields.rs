@@ -115,6 +115,11 @@ impl<'t> Fields<'t> {
         self.left.remove(name)
     }
 
+    /// Where a member is, without taking it.
+    pub fn place(&self, name: &str) -> Option<Spot> {
+        self.left.get(name).map(|field| field.spot.clone())
+    }
+
     /// One value under several names: the first name that is there counts.
     pub fn take_one_of(&mut self, names: &[&'static str], notes: &mut Notes) -> Option<Field<'t>> {
         let mut found = names.iter().filter_map(|name| Some((*name, self.take(name)?))).collect::<Vec<_>>();

@@ -44,7 +44,6 @@ const fn fact(name: &'static str) -> Key {
 
 /// Of one server.
 pub const SERVER: &[Key] = &[
-    key("isolation", Standing::Later("the server runs without isolation")),
     key("enabled_tools", Standing::Later("all its tools are offered")),
     key("disabled_tools", Standing::Later("all its tools are offered")),
     later("auto_disable"),
@@ -91,8 +90,6 @@ pub const GLOBAL: &[Key] = &[
     key("$schema", Standing::Silent),
     later("diagnostics"),
     key("disable_management", Standing::Later("management is not disabled")),
-    key("docker_isolation", Standing::Later("servers run without isolation")),
-    later("docker_recovery"),
     key("enable_lazy_loading", Standing::Later("servers are started at once")),
     later("groups"),
     later("hooks"),
@@ -177,7 +174,24 @@ pub const GLOBAL: &[Key] = &[
 
 pub const AUTO_DISABLE: &[Key] = &[later("generate_reports"), later("probation")];
 
-pub const RESOURCE_CLEANUP: &[Key] = &[later("docker_cleanup_timeout_seconds"), later("verify_cleanup")];
+/// Of `docker_isolation`.
+pub const DOCKER_ISOLATION: &[Key] = &[
+    instead("timeout", "`connection_management.connection_timeout_seconds`, or `pull_timeout` here"),
+    instead("image", "`default_images`"),
+    instead("network", "`network_mode`"),
+];
+
+/// Of an entry's `isolation`.
+pub const ISOLATION: &[Key] = &[
+    instead("engine", "`engine` beside `isolation`"),
+    instead("env", "`env` beside `isolation`"),
+    instead("network", "`network_mode`"),
+    instead("pull", "`pull` beside `isolation`"),
+    instead("volumes", "`mounts`"),
+];
+
+pub const DOCKER_RECOVERY: &[Key] =
+    &[key("max_reconnect_attempts", Standing::Later("servers are tried again with the usual backoff"))];
 
 pub const LOGGING: &[Key] = &[
     later("format"),
@@ -200,7 +214,7 @@ mod tests {
 
     #[test]
     fn no_key_is_listed_twice() {
-        for table in [SERVER, GLOBAL, AUTO_DISABLE, RESOURCE_CLEANUP, LOGGING] {
+        for table in [SERVER, GLOBAL, AUTO_DISABLE, DOCKER_ISOLATION, ISOLATION, DOCKER_RECOVERY, LOGGING] {
             let mut names: Vec<_> = table.iter().map(|key| key.name).collect();
             names.sort_unstable();
             assert!(names.windows(2).all(|pair| pair[0] != pair[1]), "{names:?}");

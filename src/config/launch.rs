@@ -1,5 +1,6 @@
 //! What an entry runs: a process, or a remote server (`remote.rs`).
 
+use super::docker_run::{self, Ours, Outcome};
 use super::fields::{Field, Fields, written_again};
 use super::json::Value;
 use super::notes::{Notes, Spot};
@@ -44,13 +45,39 @@ pub fn read(fields: &mut Fields, entry_at: usize, notes: &mut Notes) -> Option<L
     }
     // All four are read before any is given up, so that one reading shows every mistake.
     let command = program(command, &entry, notes);
+    let args_spot = args.as_ref().map(|field| field.spot.clone());
     let args = args.map_or(Some(Vec::new()), |field| arguments(&field, notes));
     let env = env.map_or(Some(Vec::new()), |field| variables(&field, notes));
     let working_dir = match working_dir.filter(|field| field.text() != Some("")) {
         Some(field) => template(&field, "a path", notes).map(Some),
         None => Some(None),
     };
-    Some(Launch::Process { command: command?, args: args?, env: env?, working_dir: working_dir? })
+    let (command, args, env, working_dir) = (command?, args?, env?, working_dir?);
+    if let Some(spot) = args_spot {
+        container(&command, &args, &env, &spot, notes);
+    }
+    Some(Launch::Process { command, args, env, working_dir })
+}
+
+/// Says now what is changed in a `docker run` at every launch. References are looked at as they are written.
+fn container(
+    command: &Template,
+    args: &[Template],
+    env: &[(String, Template)],
+    spot: &Spot,
+    notes: &mut Notes,
+) {
+    let args: Vec<String> = args.iter().map(|arg| arg.raw().to_owned()).collect();
+    let lookup =
+        |name: &str| env.iter().find(|(known, _)| known == name).map(|(_, value)| value.raw().to_owned());
+    let warnings =
+        match docker_run::rewrite(command.raw(), &args, &lookup, &Ours { labels: &[], cidfile: "" }) {
+            Outcome::Run(run) => run.warnings,
+            Outcome::NotARun { warning } => Vec::from_iter(warning),
+        };
+    for warning in warnings {
+        notes.warn(spot, warning, "");
+    }
 }
 
 /// Nothing if it is none that we know, which is noted.

@@ -9,11 +9,15 @@
 //! read.rs     the whole file: settings, then servers        json.rs   text -> tree with places
 //! server.rs   mcpServers, entry by entry                    fields.rs taking an object apart, key by key
 //! launch.rs   what an entry runs                            keys.rs   known keys that are not read
-//! remote.rs   a remote server: url, headers
+//! remote.rs   a remote server: url, headers                listen.rs addresses
+//! isolation.rs  servers in containers
+//! docker_run  a `docker run` made ours
 //! template.rs ${env:NAME}, ~                                notes.rs  findings, problems
 //! locate.rs   where config and state may be                 report.rs findings for a terminal
 //! ```
 
+pub mod docker_run;
+pub mod isolation;
 pub mod json;
 pub mod listen;
 pub mod locate;
@@ -30,6 +34,7 @@ mod remote;
 mod server;
 mod span;
 
+pub use isolation::{Access, Isolation, PullPolicy};
 pub use listen::is_loopback;
 pub use locate::{candidates, state_dir};
 pub use read::{decode, parse};
@@ -65,7 +70,12 @@ pub struct Config {
     pub connections: Connections,
     pub auto_disable: AutoDisable,
     pub cleanup: Cleanup,
+    /// How long a `docker run` of the user may take to say which container it made.
+    pub cidfile_timeout: Duration,
+    pub recovery: Recovery,
     pub shutdown: Shutdown,
+    /// Where isolated servers run if their entry names no other engine; nothing means what the environment says.
+    pub engine: Option<Template>,
     /// In the order of the file; names and slugs are unique.
     pub servers: Vec<ServerConfig>,
 }
@@ -101,6 +111,23 @@ pub struct Cleanup {
     pub process_kill_timeout: Duration,
     /// How long to look for what is left after SIGKILL, before it is reported.
     pub verify_timeout: Duration,
+    /// The longest that one try to remove a container may take.
+    pub docker_timeout: Duration,
+    /// Whether a container counts as gone only once the engine says so.
+    pub verify: bool,
+}
+
+/// `docker_recovery`
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Recovery {
+    /// An engine that is away is looked for by itself, and not only when somebody asks.
+    pub enabled: bool,
+    /// The longest that an engine may take to answer that it is there.
+    pub health_check_timeout: Duration,
+    /// How long containers of earlier sessions may take to be removed before the first server starts.
+    pub cleanup_timeout: Duration,
+    /// Between two looks for an engine that is away; the last one repeats. INVARIANT: not empty.
+    pub polling_intervals: Vec<Duration>,
 }
 
 /// `shutdown`
@@ -129,6 +156,11 @@ pub struct ServerConfig {
     pub stop_grace: Option<Duration>,
     /// What is declared to the server that clients can be asked for.
     pub client_features: Vec<Feature>,
+    /// How its command is put into a container; nothing if it runs on the host.
+    pub isolation: Option<Box<Isolation>>,
+    /// Its own engine; see [`Config::engine`].
+    pub engine: Option<Template>,
+    pub cidfile_timeout: Option<Duration>,
     /// Where the entry stands in the file. Entries that differ only here (and in what `problem` says of it) are
     /// the same to whoever compares two configs.
     pub line: usize,
@@ -195,6 +227,11 @@ impl Config {
         (interval > Duration::ZERO).then_some(interval)
     }
 
+    /// How long the `docker run` of this server may take to say which container it made.
+    pub fn cidfile_timeout(&self, server: &ServerConfig) -> Duration {
+        server.cidfile_timeout.unwrap_or(self.cidfile_timeout)
+    }
+
     /// From the request to stop this server until SIGKILL.
     pub fn stop_grace(&self, server: &ServerConfig) -> Duration {
         server.stop_grace.unwrap_or(self.cleanup.process_kill_timeout)
@@ -226,8 +263,21 @@ impl Default for Config {
                 window: seconds(30 * 60),
                 startup_attempts: 3,
             },
-            cleanup: Cleanup { process_kill_timeout: seconds(5), verify_timeout: seconds(5) },
+            cleanup: Cleanup {
+                process_kill_timeout: seconds(5),
+                verify_timeout: seconds(5),
+                docker_timeout: seconds(30),
+                verify: true,
+            },
+            cidfile_timeout: seconds(10),
+            recovery: Recovery {
+                enabled: true,
+                health_check_timeout: seconds(3),
+                cleanup_timeout: seconds(30),
+                polling_intervals: [2, 5, 10, 30, 60].map(seconds).to_vec(),
+            },
             shutdown: Shutdown { drain: seconds(5), total: None },
+            engine: None,
             servers: Vec::new(),
         }
     }

@@ -65,7 +65,18 @@ impl<'t> Notes<'t> {
     /// The first reason why the server that was begun cannot run, if there is one.
     pub fn end_server(&mut self) -> Option<Fault> {
         self.server = None;
+        self.take_problem()
+    }
+
+    /// The first problem since a server was begun, or since this was asked: of a section that concerns a server only
+    /// under conditions.
+    pub fn take_problem(&mut self) -> Option<Fault> {
         self.problem.take()
+    }
+
+    /// A problem that does concern the server, if it has no earlier one.
+    pub fn hold_problem(&mut self, problem: Option<Fault>) {
+        self.problem = self.problem.take().or(problem);
     }
 
     /// Something does not work as written; what is around it still does.

@@ -2,10 +2,10 @@
 
 use super::fields::{Field, Fields};
 use super::notes::{Notes, Spot, finding};
-use super::span::{Allowed, Unit, short};
+use super::span::{self, Allowed, Unit, short};
 use super::template::Template;
-use super::{AutoDisable, Cleanup, Config, Connections, Shutdown};
-use super::{json, keys, listen, server};
+use super::{AutoDisable, Cleanup, Config, Connections, Recovery, Shutdown};
+use super::{isolation, json, keys, listen, server};
 use crate::base::finding::{Finding, Severity};
 use crate::base::limits::CONFIG_BYTES_MAX;
 use std::time::Duration;
@@ -71,19 +71,29 @@ fn settings(mut fields: Fields, notes: &mut Notes) -> Option<Config> {
         connections: connections(&mut fields, default.connections, notes),
         auto_disable: auto_disable(&mut fields, default.auto_disable, notes),
         cleanup: cleanup(&mut fields, default.cleanup, notes),
+        cidfile_timeout: span(
+            &mut fields,
+            &["cidfile_timeout_seconds"],
+            Allowed::SOME,
+            default.cidfile_timeout,
+            notes,
+        ),
+        recovery: recovery(&mut fields, default.recovery, notes),
         shutdown: shutdown(&mut fields, default.shutdown, notes),
         servers: Vec::new(),
+        engine: None,
         api_key: None,
     };
+    let isolation = isolation::defaults(&mut fields, notes);
     let servers = match fields.take("mcpServers") {
-        Some(field) => server::read_all(&field, notes),
+        Some(field) => server::read_all(&field, &isolation, notes),
         None => {
             notes.warn(&Spot::file(0), "there is no `mcpServers`: no servers to run", "");
             Some(Vec::new())
         }
     };
     fields.finish(keys::GLOBAL, notes);
-    Some(Config { servers: servers?, api_key: api_key.ok()?, ..config })
+    Some(Config { servers: servers?, api_key: api_key.ok()?, engine: isolation.engine, ..config })
 }
 
 /// A key that cannot be honoured is an error for the whole file: going on without it would open what was meant
@@ -226,9 +236,53 @@ fn cleanup(fields: &mut Fields, default: Cleanup, notes: &mut Notes) -> Cleanup 
     let cleanup = Cleanup {
         process_kill_timeout: span(part, &kill, Allowed::ANY, default.process_kill_timeout, notes),
         verify_timeout: span(part, &["verify_timeout_seconds"], Allowed::SOME, default.verify_timeout, notes),
+        docker_timeout: span(
+            part,
+            &["docker_cleanup_timeout_seconds"],
+            Allowed::SECONDS,
+            default.docker_timeout,
+            notes,
+        ),
+        verify: part.flag("verify_cleanup", default.verify, notes),
     };
-    section.finish(keys::RESOURCE_CLEANUP, notes);
+    section.finish(&[], notes);
     cleanup
+}
+
+fn recovery(fields: &mut Fields, default: Recovery, notes: &mut Notes) -> Recovery {
+    let mut section = fields.section("docker_recovery", notes);
+    let part = &mut section;
+    let health = ["health_check_timeout"];
+    let recovery = Recovery {
+        enabled: part.flag("enabled", default.enabled, notes),
+        health_check_timeout: span(part, &health, Allowed::SOME, default.health_check_timeout, notes),
+        cleanup_timeout: span(part, &["cleanup_timeout"], Allowed::SOME, default.cleanup_timeout, notes),
+        polling_intervals: intervals(part, notes).unwrap_or(default.polling_intervals),
+    };
+    section.finish(keys::DOCKER_RECOVERY, notes);
+    recovery
+}
+
+/// As many as anybody needs; each is a wait, and the last one repeats.
+const INTERVALS_MAX: usize = 32;
+
+/// Some waits, one after the other. One that is wrong makes the whole list wrong: without it the others mean
+/// something else.
+fn intervals(fields: &mut Fields, notes: &mut Notes) -> Option<Vec<Duration>> {
+    let field = fields.take("polling_intervals")?;
+    let allowed = Allowed { from: Duration::from_millis(100), ..Allowed::SOME };
+    let hint = format!("1 to {INTERVALS_MAX} durations {allowed}; [2, 5, 10, 30, 60] is used");
+    let spans = field.items().map(|items| {
+        let read =
+            |item: Field| span::read(item.node, Unit::Seconds).ok().filter(|one| allowed.contains(*one));
+        items.map(read).collect::<Option<Vec<Duration>>>()
+    });
+    match spans {
+        Some(Some(spans)) if (1..=INTERVALS_MAX).contains(&spans.len()) => return Some(spans),
+        Some(_) => notes.error(&field.spot, "this is not a list of durations", hint),
+        None => notes.error(&field.spot, field.unexpected("an array of durations"), hint),
+    }
+    None
 }
 
 fn shutdown(fields: &mut Fields, default: Shutdown, notes: &mut Notes) -> Shutdown {

@@ -175,12 +175,23 @@ fn secrets(node: &Node, text: &str, secret: bool, found: &mut Vec<Range<usize>>)
                 }
             }
         }
-        Value::Array(items) => items.iter().for_each(|item| secrets(item, text, secret, found)),
-        Value::Text(value) if secret && shows_nothing(value) => (),
-        Value::Text(_) if secret => {
-            let closed = node.end - node.at > 1 && text.as_bytes()[node.end - 1] == b'"';
-            found.push(node.at + 1..node.end - usize::from(closed));
+        Value::Array(items) => {
+            let mut before = "";
+            for item in items {
+                secrets(item, text, secret, found);
+                let Value::Text(value) = &item.value else { continue };
+                let range = inner(item, text);
+                if let Some(from) = assigned(before, &text[range.clone()])
+                    && !secret
+                    && !shows_nothing(&text[range.start + from..range.end])
+                {
+                    found.push(range.start + from..range.end);
+                }
+                before = value;
+            }
         }
+        Value::Text(value) if secret && shows_nothing(value) => (),
+        Value::Text(_) if secret => found.push(inner(node, text)),
         Value::Number(_) if secret => found.push(node.at..node.end),
         Value::Text(_) | Value::Number(_) | Value::Bool(_) | Value::Null => (),
     }
@@ -195,6 +206,24 @@ fn hidden_in_url(quoted: &str) -> impl Iterator<Item = Range<usize>> + use<> {
     let end = quoted.len() - usize::from(quoted.len() > 1 && quoted.ends_with('"'));
     let query = quoted.find('?').map(|at| at + 1..end.max(at + 1));
     user.into_iter().chain(query)
+}
+
+/// What is between the quotes of a string.
+fn inner(node: &Node, text: &str) -> Range<usize> {
+    let closed = node.end - node.at > 1 && text.as_bytes()[node.end - 1] == b'"';
+    node.at + 1..node.end - usize::from(closed)
+}
+
+/// Where the value of a variable begins in an argument: `NAME=value` after `-e` or `--env`, `--env=NAME=value`,
+/// `-eNAME=value`.
+fn assigned(before: &str, argument: &str) -> Option<usize> {
+    let letters = |word: &str| word.starts_with('-') && !word.starts_with("--");
+    let name = match argument.strip_prefix("--env=") {
+        Some(_) => "--env=".len(),
+        None if before == "--env" || (letters(before) && before.ends_with('e')) || letters(argument) => 0,
+        None => return None,
+    };
+    Some(name + argument[name..].find('=')? + 1)
 }
 
 fn is_secret(key: &str) -> bool {
@@ -252,7 +281,12 @@ mod tests {
         check(r#"{"url": "http://a:b@h/x?k=v"}"#, r#"{"url": "http://***@h/x?***"}"#);
         check(r#"{"url": "http://h/a@b"}"#, r#"{"url": "http://h/a@b"}"#);
         check(r#"{"api_key": "s3cr3t", "headers": ["a b"]}"#, r#"{"api_key": "******", "headers": ["***"]}"#);
+        check(
+            r#"{"args": ["-ie", "A=s1", "--env=B=s2", "-eC=s3", "--env", "D", "E=f", "-e", "G=${env:G}"]}"#,
+            r#"{"args": ["-ie", "A=**", "--env=B=**", "-eC=**", "--env", "D", "E=f", "-e", "G=${env:G}"]}"#,
+        );
         check("{\"env\": {\"A\": \"ghp_1\n}}", "{\"env\": {\"A\": \"*****\n}}");
+        check(r#"{"extra_args": ["-e", "A=b c", 1]}"#, r#"{"extra_args": ["-e", "A=***", 1]}"#);
         check(r#"{"a" "ghp", "env": {"A": "x1"}}"#, r#"{"a" "***", "***": {"*": "**"}}"#);
     }
 }

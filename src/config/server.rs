@@ -6,7 +6,7 @@
 use super::fields::{Field, Fields};
 use super::notes::Notes;
 use super::span::{Allowed, Unit};
-use super::{Launch, ServerConfig, keys, launch};
+use super::{Launch, ServerConfig, isolation, keys, launch};
 use crate::base::fault::FaultKind;
 use crate::base::id::{ServerName, Slug};
 use crate::base::limits::{SERVER_NAME_CHARS_MAX, SERVERS_MAX};
@@ -24,7 +24,11 @@ struct Entry<'t> {
 }
 
 /// Nothing if it is neither a map nor an array.
-pub fn read_all(field: &Field, notes: &mut Notes) -> Option<Vec<ServerConfig>> {
+pub fn read_all(
+    field: &Field,
+    defaults: &isolation::Defaults,
+    notes: &mut Notes,
+) -> Option<Vec<ServerConfig>> {
     let entries = match entries(field) {
         Some(entries) => entries,
         None => {
@@ -43,7 +47,7 @@ pub fn read_all(field: &Field, notes: &mut Notes) -> Option<Vec<ServerConfig>> {
     for entry in unique(entries.into_iter().take(SERVERS_MAX).collect(), notes) {
         let slug = free_slug(&entry, &slugs, notes);
         slugs.insert(slug.clone());
-        servers.push(read(&entry, slug, notes));
+        servers.push(read(&entry, slug, defaults, notes));
     }
     Some(servers)
 }
@@ -115,7 +119,7 @@ fn free_slug(entry: &Entry, taken: &BTreeSet<Slug>, notes: &mut Notes) -> Slug {
     other
 }
 
-fn read(entry: &Entry, slug: Slug, notes: &mut Notes) -> ServerConfig {
+fn read(entry: &Entry, slug: Slug, defaults: &isolation::Defaults, notes: &mut Notes) -> ServerConfig {
     notes.begin_server(&entry.name);
     let (line, column) = notes.position(entry.field.key_at);
     let mut server = ServerConfig {
@@ -129,20 +133,36 @@ fn read(entry: &Entry, slug: Slug, notes: &mut Notes) -> ServerConfig {
         health_check_interval: None,
         stop_grace: None,
         client_features: Vec::new(),
+        isolation: None,
+        engine: None,
+        cidfile_timeout: None,
         line,
         column,
     };
     match Fields::of(&entry.field, notes) {
-        Some(fields) => read_fields(entry, fields, &mut server, notes),
+        Some(fields) => read_fields(entry, fields, &mut server, defaults, notes),
         None => notes.bad(&entry.field.spot, entry.field.unexpected("an object"), "write {\"command\": …}"),
     }
     server.problem = notes.end_server();
     server
 }
 
-fn read_fields(entry: &Entry, mut fields: Fields, server: &mut ServerConfig, notes: &mut Notes) {
+fn read_fields(
+    entry: &Entry,
+    mut fields: Fields,
+    server: &mut ServerConfig,
+    defaults: &isolation::Defaults,
+    notes: &mut Notes,
+) {
     name(entry, &mut fields, notes);
-    server.launch = launch::read(&mut fields, entry.field.key_at, notes).unwrap_or(Launch::Unsupported);
+    let command = fields.place("command");
+    let remote = command.is_none() && fields.place("url").is_some();
+    let launch = launch::read(&mut fields, entry.field.key_at, notes);
+    let spot = command.unwrap_or_else(|| entry.field.key_spot());
+    let what = isolation::Entry { launch: launch.as_ref(), remote, spot: &spot };
+    server.isolation = isolation::of_entry(&mut fields, &what, defaults, notes);
+    server.engine = isolation::engine(&mut fields, notes);
+    server.launch = launch.unwrap_or(Launch::Unsupported);
     server.enabled = enabled(&mut fields, notes);
     quarantine(&mut fields, notes);
     let mut span = |key, allowed| fields.span(&[key], Unit::Seconds, allowed, "the global value", notes);
@@ -150,6 +170,7 @@ fn read_fields(entry: &Entry, mut fields: Fields, server: &mut ServerConfig, not
     server.call_timeout = span("call_timeout", Allowed::SOME);
     server.health_check_interval = span("health_check_interval", Allowed::PROBE);
     server.stop_grace = span("stop_grace", Allowed::ANY);
+    server.cidfile_timeout = span("cidfile_timeout_seconds", Allowed::SOME);
     server.client_features = client_features(&mut fields, notes);
     fields.finish(keys::SERVER, notes);
 }

@@ -1,14 +1,11 @@
 //! From an entry of the config to what a life runs: variables resolved now, environment scrubbed, marks set.
 
+use super::containers::Containers;
 use crate::base::fault::{Fault, FaultKind};
 use crate::base::id::Life;
-use crate::config::{self, Config, ServerConfig, Template, expand_home};
-use crate::http::url::Url;
+use crate::config::{Config, Launch, ServerConfig, Template, expand_home};
 use crate::reaper::mark::Marker;
-use crate::server::launch::Launch;
 use crate::server::machine::Policy;
-use crate::server::remote::Upstream;
-use crate::server::supervisor::Plan;
 use crate::sys::spawn::Program;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -25,50 +22,13 @@ pub fn inherited(environment: impl Iterator<Item = (String, String)>) -> Vec<(St
     environment.filter(|(name, _)| !is_ours(name)).collect()
 }
 
-/// How the lives of this server are made. The entry is copied; the environment is read at every launch.
-pub fn plan(config: &Config, entry: &ServerConfig, marker: &Marker) -> Box<Plan> {
-    let (entry, marker, patience) = (entry.clone(), marker.clone(), config.connection_timeout(entry));
-    Box::new(move |life| match &entry.launch {
-        config::Launch::Process { .. } => program(&entry, &marker, life).map(Launch::Process),
-        config::Launch::Remote { .. } => upstream(&entry, patience).map(Launch::Remote),
-        config::Launch::Unsupported => Err(nothing_to_run(&entry)),
-    })
-}
-
-fn nothing_to_run(entry: &ServerConfig) -> Fault {
-    let fault = entry.problem.clone();
-    fault.unwrap_or_else(|| Fault::new(FaultKind::NotSupported, "nothing to run"))
-}
-
-fn lookup(name: &str) -> Option<String> {
-    std::env::var(name).ok()
-}
-
-/// `patience`: for the greeting.
-fn upstream(entry: &ServerConfig, patience: Duration) -> Result<Upstream, Fault> {
-    let config::Launch::Remote { url, headers, protocol } = &entry.launch else {
-        return Err(nothing_to_run(entry));
+/// A process of this host. The environment is read at every launch.
+pub fn program(entry: &ServerConfig, marker: &Marker, life: Life) -> Result<Program, Fault> {
+    let Launch::Process { command, args, env, working_dir } = &entry.launch else {
+        let fault = entry.problem.clone();
+        return Err(fault.unwrap_or_else(|| Fault::new(FaultKind::NotSupported, "nothing to run")));
     };
-    let bad = |what: &str, why: &str| Fault::new(FaultKind::BadConfig, format!("{what}: {why}"));
-    let url = Url::parse(&url.resolve(lookup)?).map_err(|why| bad("`url`, with its variables", why))?;
-    let mut resolved = Vec::with_capacity(headers.len());
-    for (name, value) in headers {
-        let value = value.resolve(lookup)?;
-        if !config::is_header_value(&value) {
-            return Err(bad(
-                &format!("`headers.{name}`, with its variables"),
-                "line breaks or control characters",
-            ));
-        }
-        resolved.push((name.clone(), value));
-    }
-    Ok(Upstream { url, headers: resolved, protocol: *protocol, patience })
-}
-
-fn program(entry: &ServerConfig, marker: &Marker, life: Life) -> Result<Program, Fault> {
-    let config::Launch::Process { command, args, env, working_dir } = &entry.launch else {
-        return Err(nothing_to_run(entry));
-    };
+    let lookup = |name: &str| std::env::var(name).ok();
     let resolve = |template: &Template| template.resolve(lookup);
     let home = home();
     let mut environment = inherited(
@@ -112,6 +72,7 @@ pub fn policy(config: &Config, entry: &ServerConfig) -> Policy {
         connect_timeout: config.connection_timeout(entry),
         eof_grace: plain.eof_grace.min(stop_grace / 2),
         stop_grace,
+        pull_timeout: Containers::pull_timeout(entry).unwrap_or(plain.pull_timeout),
         verify_timeout: config.cleanup.verify_timeout,
         probe_every: config.health_check_interval(entry),
         retry_backoff_max: config.connections.retry_backoff_max.max(Duration::from_secs(1)),

@@ -18,6 +18,7 @@ use crate::gateway::sessions::Sessions;
 use crate::server::board::Board;
 use crate::server::handle::Ear;
 use crate::server::registry::Registry;
+use crate::store::Store;
 use std::io;
 use std::net::TcpListener;
 use std::os::unix::net::UnixListener;
@@ -60,6 +61,7 @@ impl Parts {
         board: Board,
         about: About,
         logs: PathBuf,
+        store: Store,
     ) -> Parts {
         let Clients { sessions, asks, hub } = clients;
         let (cache, early) = (Cache::default(), Early::default());
@@ -73,7 +75,7 @@ impl Parts {
         };
         let broken = config.servers.iter().filter(|entry| entry.problem.is_some());
         let unusable = broken.map(|entry| entry.name.clone()).collect();
-        let api = Arc::new(Api { about, router: router.clone(), logs, unusable });
+        let api = Arc::new(Api { about, router: router.clone(), logs, unusable, store });
         Parts { router, front: Arc::new(Front { methods }), hub, api }
     }
 

@@ -1,13 +1,15 @@
 //! From a config to a running daemon, in the order that a start needs: servers first, because they take longest.
 
+use super::containers::Containers;
 use super::main_loop::{Budget, Ended, MainLoop, News, Running};
 use super::parts::{Clients, Parts};
 use super::setup::Setup;
-use super::{launch, listen};
+use super::{launch, listen, watch};
 use crate::api::status::About;
 use crate::base::fault::{Fault, FaultKind};
-use crate::base::limits::SERVER_LOG_BYTES_MAX;
+use crate::base::limits::{SERVER_LOG_BYTES_MAX, STORE_PATIENCE};
 use crate::config::{Config, ServerConfig};
+use crate::engine::engines::Engines;
 use crate::gateway::access::Access;
 use crate::gateway::router::Router;
 use crate::reaper::clear::{Everything, clear_everything};
@@ -15,11 +17,13 @@ use crate::reaper::instance::Instance;
 use crate::reaper::keeper::Keeper;
 use crate::reaper::ledger::Ledger;
 use crate::reaper::link::{Line, Link};
+use crate::reaper::owed::Removals;
 use crate::reaper::sweep::Survey;
 use crate::server::board::Board;
 use crate::server::handle::{Ear, Traits};
 use crate::server::registry::Registry;
 use crate::server::supervisor::{self, Charge};
+use crate::store::Store;
 use crate::sys::cgroup::Cgroup;
 use crate::sys::logfile::LogFile;
 use crate::sys::{clock, kin, thread};
@@ -72,7 +76,15 @@ pub fn run(setup: &Setup, mut guardian: Option<Link>, started: impl FnOnce(&Star
     let signals = Signals::new([SIGTERM, SIGINT, SIGHUP, SIGCHLD]).map_err(start_failed)?;
     let board = Board::default();
     let clients = Clients::new().map_err(start_failed)?;
-    let house = House { keeper: &keeper, board: &board, ear: clients.ear(), logs: instance.dir.join("logs") };
+    let store = Store::open(&instance.dir);
+    let containers = Containers::new(&setup.config, &keeper, &store, &board, &instance.dir);
+    let house = House {
+        keeper: &keeper,
+        board: &board,
+        ear: clients.ear(),
+        logs: instance.dir.join("logs"),
+        containers: &containers,
+    };
     let (servers, supervisors) = servers(&setup.config, &house, &news).map_err(failed)?;
     let mut main_loop = MainLoop::new(setup.config.connections.concurrent_max);
     if setup.ephemeral {
@@ -84,18 +96,22 @@ pub fn run(setup: &Setup, mut guardian: Option<Link>, started: impl FnOnce(&Star
     let budget = Budget::of(&setup.config);
     keeper.tell(Line::Budget { ms: budget.total().as_millis() as u64 });
 
+    let engines = Engines::new(watch::terms(&setup.config, &instance.id, &board, &store));
     let about = About {
         listen: bound.clone(),
         config_path: setup.path.as_ref().map(|path| path.display().to_string()),
         findings: setup.findings.clone(),
+        engines: engines.clone(),
     };
-    let parts = Parts::new(&setup.config, clients, servers, board.clone(), about, house.logs);
+    let parts = Parts::new(&setup.config, clients, servers, board.clone(), about, house.logs, store.clone());
     let endpoint = endpoint.map(|endpoint| parts.serve_endpoint(endpoint.listener, endpoint.access));
     let http = endpoint.transpose().map_err(start_failed)?.map(Arc::new);
     let ctl = Arc::new(parts.serve_control(control).map_err(start_failed)?);
     watch_signals(signals, &news).map_err(start_failed)?;
     watch_guardian(&keeper, &news).map_err(start_failed)?;
-    sweep_behind(survey, &keeper, &parts.router).map_err(start_failed)?;
+    sweep_behind(survey, &keeper, &parts.router, &store).map_err(start_failed)?;
+    let removals =
+        Removals::start(&store, containers.engines.clone(), keeper.clone()).map_err(start_failed)?;
     started(&Started { listen: &bound, servers: &parts.router.servers, board: &parts.router.board });
 
     let running = Running {
@@ -108,7 +124,12 @@ pub fn run(setup: &Setup, mut guardian: Option<Link>, started: impl FnOnce(&Star
     let ended = main_loop.run(&inbox, &running);
     ctl.drain(Duration::from_millis(200));
     parts.hub.shutdown(Duration::from_millis(200));
+    engines.close();
     end_what_servers_lost(&keeper, cgroup.as_deref());
+    removals.close();
+    if !store.close(STORE_PATIENCE) {
+        log::warn!("the state database was not closed in time: what was not on the disk yet is lost");
+    }
     if ended == Ended::InOrder {
         keeper.tell(Line::Goodbye);
     }
@@ -186,6 +207,7 @@ struct House<'a> {
     board: &'a Board,
     ear: Arc<Ear>,
     logs: PathBuf,
+    containers: &'a Containers,
 }
 
 /// One supervisor per entry; those that can run have asked the gate when this returns.
@@ -217,6 +239,7 @@ fn servers(
 }
 
 fn charge(config: &Config, entry: &ServerConfig, house: &House<'_>) -> Charge {
+    let home = house.containers.home(config, entry);
     let log = house.logs.join(format!("server-{}.log", entry.slug));
     Charge {
         name: entry.name.clone(),
@@ -228,7 +251,8 @@ fn charge(config: &Config, entry: &ServerConfig, house: &House<'_>) -> Charge {
             ear: house.ear.clone(),
             log: Some(LogFile::new(log, SERVER_LOG_BYTES_MAX)),
         },
-        plan: launch::plan(config, entry, house.keeper.marker()),
+        plan: house.containers.plan(config, entry, &home),
+        engine: home.watched().cloned(),
         keeper: house.keeper.clone(),
         problem: entry.problem.clone(),
         wanted: entry.enabled,
@@ -270,7 +294,8 @@ fn watch_guardian(keeper: &Arc<Keeper>, news: &Sender<News>) -> std::io::Result<
 const SWEEP_LATEST: Duration = Duration::from_secs(1);
 
 /// The thread "sweep": ends what earlier runs left, beside the start, and is over.
-fn sweep_behind(survey: Survey, keeper: &Arc<Keeper>, router: &Router) -> std::io::Result<()> {
+fn sweep_behind(survey: Survey, keeper: &Arc<Keeper>, router: &Router, store: &Store) -> std::io::Result<()> {
+    let store = store.clone();
     let (keeper, servers, board) = (keeper.clone(), router.servers.clone(), router.board.clone());
     thread::spawn("sweep", move || {
         if survey.earlier.iter().all(|section| section.leaders().next().is_none()) {
@@ -278,6 +303,8 @@ fn sweep_behind(survey: Survey, keeper: &Arc<Keeper>, router: &Router) -> std::i
             let settled = || servers.all().iter().all(|server| server.status().is_settled()).then_some(());
             let _ = board.wait(clock::now() + SWEEP_LATEST, settled);
         }
+        // What it has to say could wait as well; whoever needed it sooner has opened it.
+        store.begin();
         let begun = clock::now();
         let report = survey.carry_out();
         report.lines().iter().for_each(|line| log::warn!("{line}"));

@@ -123,6 +123,9 @@ fn demo_config() -> Config {
         health_check_interval: None,
         stop_grace: None,
         client_features: Vec::new(),
+        isolation: None,
+        engine: None,
+        cidfile_timeout: None,
         line: 0,
         column: 0,
     };

@@ -34,6 +34,7 @@ pub fn class(kind: FaultKind) -> Class {
         | FaultKind::Protocol
         | FaultKind::Deaf
         | FaultKind::OomKilled
+        | FaultKind::Unhealthy
         | FaultKind::SessionLost
         | FaultKind::BadUpstream
         | FaultKind::Unreachable
@@ -42,6 +43,7 @@ pub fn class(kind: FaultKind) -> Class {
         | FaultKind::EngineAway
         | FaultKind::Internal
         | FaultKind::EngineError
+        | FaultKind::ContainerPaused
         | FaultKind::PullFailed => Class::Host,
         FaultKind::CallTimeout
         | FaultKind::Cancelled

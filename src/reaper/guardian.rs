@@ -3,8 +3,10 @@
 //! `mcpvisor serve` becomes it before any thread exists. It takes the instance, starts this program again as the
 //! daemon (inside a cgroup where the host lets us make one), hands signals on, and waits. When the daemon is gone,
 //! everything that it started has become the guardian's child or is in that cgroup, and is ended before the guardian
-//! exits with the daemon's code. It knows nothing of servers, config or MCP, and sleeps until something happens.
+//! exits with the daemon's code; so are the containers of that run, on the engines that it was told of. It knows nothing
+//! of servers, config or MCP, sleeps until something happens, and has no second thread while the daemon lives.
 
+use super::bequest::{self, Bequest};
 use super::clear::{Cleared, Everything, clear_everything};
 use super::instance::Instance;
 use super::link::{GUARDIAN, Invitation, Line};
@@ -17,6 +19,7 @@ use crate::sys::guard::{self, EXEC_FAILED, Signals};
 use crate::sys::hold::Hold;
 use crate::sys::kin::{self, Ended};
 use crate::sys::procfs::{self, Process};
+use crate::sys::thread::spawn_in;
 use nix::sys::signal::Signal;
 use nix::unistd::read;
 use std::collections::BTreeSet;
@@ -24,6 +27,7 @@ use std::fmt::Write as _;
 use std::io::{self, Write as _};
 use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 use std::path::PathBuf;
+use std::thread;
 use std::time::Duration;
 
 /// What the guardian is told.
@@ -61,6 +65,7 @@ struct Guardian {
     /// The other end is the daemon's: it sees our death by it. Never written to.
     _down: OwnedFd,
     leaders: BTreeSet<(u32, u64)>,
+    bequest: Bequest,
     budget: Duration,
     goodbye: bool,
     /// A signal asked the daemon to end: when we stop waiting for that.
@@ -97,6 +102,7 @@ impl Guardian {
             up: Some(Up { fd: up, partial: Vec::new() }),
             _down: down,
             leaders: BTreeSet::new(),
+            bequest: Bequest::default(),
             budget: SHUTDOWN_BUDGET,
             goodbye: false,
             deadline: None,
@@ -121,8 +127,8 @@ impl Guardian {
         };
         self.listen();
         let crashed = !self.goodbye;
-        let cleared = self.clear(crashed);
-        if let Some(text) = obituary(ended, &cleared) {
+        let (cleared, containers) = self.clear_all(crashed);
+        if let Some(text) = obituary(ended, &cleared, &containers) {
             say(&text);
         }
         exit_code(ended)
@@ -173,6 +179,9 @@ impl Guardian {
             Line::Gone { pid, start } => {
                 self.leaders.remove(&(pid, start));
             }
+            line @ (Line::Engine { .. } | Line::Container { .. } | Line::ContainerGone { .. }) => {
+                self.bequest.note(line);
+            }
             Line::Budget { ms } => self.budget = Duration::from_millis(ms),
             Line::Goodbye => self.goodbye = true,
         }
@@ -187,6 +196,22 @@ impl Guardian {
             }
         }
         daemon
+    }
+
+    /// Processes and containers at the same time.
+    fn clear_all(&self, crashed: bool) -> (Cleared, bequest::Ended) {
+        thread::scope(|scope| {
+            let end = || self.bequest.end(&self.session, crashed);
+            let ending = spawn_in(scope, "containers", end);
+            let cleared = self.clear(crashed);
+            let containers = match ending {
+                // A panic was said on stderr; the next start looks again.
+                Ok(ending) => ending.join().ok().and_then(Result::ok).unwrap_or_default(),
+                // No thread to be had: one after the other.
+                Err(_) => self.bequest.end(&self.session, crashed),
+            };
+            (cleared, containers)
+        })
     }
 
     /// Signals are left unread from here on: what is being cleaned up is cleaned up.
@@ -277,10 +302,11 @@ fn exit_code(ended: Ended) -> u8 {
 }
 
 /// What is said of the daemon's end: nothing, if it ended by itself and left nothing.
-fn obituary(ended: Ended, cleared: &Cleared) -> Option<String> {
+fn obituary(ended: Ended, cleared: &Cleared, containers: &bequest::Ended) -> Option<String> {
+    let nothing = *cleared == Cleared::default() && *containers == bequest::Ended::default();
     let mut text = match ended {
         Ended::Code(code) if code == EXEC_FAILED => "the daemon could not be started".to_owned(),
-        Ended::Code(_) if *cleared == Cleared::default() => return None,
+        Ended::Code(_) if nothing => return None,
         Ended::Code(code) => format!("the daemon ended with code {code}"),
         Ended::Signal(signal) => format!("the daemon was killed by signal {signal}"),
     };
@@ -295,16 +321,37 @@ fn obituary(ended: Ended, cleared: &Cleared) -> Option<String> {
     if cleared.blind {
         text.push_str("; what it left cannot be seen, as this host is out of files or memory");
     }
+    for (what, containers) in [("removed", &containers.removed), ("could not remove", &containers.left)] {
+        if !containers.is_empty() {
+            let count = containers.len();
+            let noun = if count == 1 { "container" } else { "containers" };
+            let names = enumerate(containers.iter().map(String::as_str));
+            write!(text, "; {what} {count} {noun} that it left: {names}")
+                .expect("a String takes every write");
+        }
+    }
+    if !containers.unseen.is_empty() {
+        let engines = enumerate(containers.unseen.iter().map(String::as_str));
+        write!(text, "; could not look for containers (the next start does): {engines}")
+            .expect("a String takes every write");
+    }
     Some(text)
 }
 
-fn names(processes: &[Process]) -> String {
-    let name = |process: &Process| format!("{} ({})", process.comm, process.pid);
-    let mut names: Vec<String> = processes.iter().take(NAMED_PROCESSES_MAX).map(name).collect();
-    if processes.len() > NAMED_PROCESSES_MAX {
-        names.push(format!("{} more", processes.len() - NAMED_PROCESSES_MAX));
+/// The first few, and how many more.
+fn enumerate<'a>(names: impl ExactSizeIterator<Item = &'a str>) -> String {
+    let more = names.len().saturating_sub(NAMED_PROCESSES_MAX);
+    let mut named: Vec<String> = names.take(NAMED_PROCESSES_MAX).map(str::to_owned).collect();
+    if more > 0 {
+        named.push(format!("{more} more"));
     }
-    names.join(", ")
+    named.join(", ")
+}
+
+fn names(processes: &[Process]) -> String {
+    let names: Vec<String> =
+        processes.iter().map(|process| format!("{} ({})", process.comm, process.pid)).collect();
+    enumerate(names.iter().map(String::as_str))
 }
 
 /// On stderr, once. If nobody reads that any more, nobody is there to be told.
@@ -325,7 +372,8 @@ mod tests {
         #[track_caller]
         fn check(ended: Ended, left_behind: u32, text: Option<&str>) {
             let cleared = Cleared { ended: (1..=left_behind).map(process).collect(), ..Cleared::default() };
-            assert_eq!(obituary(ended, &cleared).as_deref(), text);
+            let containers = bequest::Ended::default();
+            assert_eq!(obituary(ended, &cleared, &containers).as_deref(), text);
         }
         check(Ended::Code(0), 0, None);
         check(Ended::Code(4), 0, None);
@@ -335,7 +383,19 @@ mod tests {
         let text = "the daemon was killed by signal 9; ended 2 processes that it left: node (1), node (2)";
         check(Ended::Signal(9), 2, Some(text));
         let cleared = Cleared { ended: (1..=10).map(process).collect(), ..Cleared::default() };
-        assert!(obituary(Ended::Signal(9), &cleared).unwrap().ends_with("node (8), 2 more"));
+        let none = bequest::Ended::default();
+        assert!(obituary(Ended::Signal(9), &cleared, &none).unwrap().ends_with("node (8), 2 more"));
+        let containers = bequest::Ended {
+            removed: vec!["mcpvisor-1a2b-git-a".to_owned()],
+            left: vec!["aa: inspect container: no answer in time".to_owned()],
+            unseen: vec!["unix:///d: list containers: no answer in time".to_owned()],
+        };
+        assert_eq!(
+            obituary(Ended::Code(0), &Cleared::default(), &containers).unwrap(),
+            "the daemon ended with code 0; removed 1 container that it left: mcpvisor-1a2b-git-a; could not remove 1 \
+             container that it left: aa: inspect container: no answer in time; could not look for containers (the next \
+             start does): unix:///d: list containers: no answer in time"
+        );
     }
 
     #[test]

@@ -194,7 +194,7 @@ fn is_id(text: &str) -> bool {
 }
 
 /// What tells machines apart: the machine id, or, in containers without one, the host's name.
-fn machine() -> String {
+pub(super) fn machine() -> String {
     let id = fs::read_to_string("/etc/machine-id").unwrap_or_default();
     match id.trim() {
         "" => format!("host:{}", fs::read_to_string("/proc/sys/kernel/hostname").unwrap_or_default().trim()),

@@ -5,6 +5,8 @@ use super::ledger::{Leader, Ledger};
 use super::link::{Line, Link};
 use super::mark::{Mark, Marker};
 use crate::base::id::{Life, Slug};
+use crate::engine::endpoint::Endpoint;
+use std::time::Duration;
 
 /// One per daemon, shared by the threads of all lives.
 #[derive(Debug)]
@@ -46,6 +48,22 @@ impl Keeper {
         if let Some(ledger) = &self.ledger {
             ledger.gone(pid, start);
         }
+    }
+
+    /// Before the first container is made on an engine: where the guardian looks for containers of this run.
+    pub fn engine(&self, endpoint: &Endpoint) {
+        self.tell(Line::Engine { endpoint: endpoint.clone() });
+    }
+
+    /// A container was made; to be told before it is started. `id` in full; `grace` is its `stop_grace`, of
+    /// which the guardian gives it at most [`BEQUEST_GRACE_MAX`](crate::base::limits::BEQUEST_GRACE_MAX).
+    pub fn container(&self, id: &str, grace: Duration) {
+        self.tell(Line::Container { id: id.to_owned(), grace_ms: grace.as_millis() as u64 });
+    }
+
+    /// It was seen to be gone.
+    pub fn container_gone(&self, id: &str) {
+        self.tell(Line::ContainerGone { id: id.to_owned() });
     }
 
     /// The sweep has ended what earlier runs left.

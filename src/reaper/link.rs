@@ -1,6 +1,7 @@
 //! The daemon's side of the guardian: how it learns that it has one, sees it die, and tells it what it needs.
 
 use super::instance::{Instance, OpenError};
+use crate::engine::endpoint::Endpoint;
 use crate::sys::guard;
 use crate::sys::lock::Lock;
 use nix::unistd::write;
@@ -101,12 +102,18 @@ impl Link {
 }
 
 /// What the daemon tells; each line far below PIPE_BUF, so that none is ever torn.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Line {
     /// A server's process lives.
     Life { pid: u32, start: u64, pgid: u32 },
     /// It is over, and nothing of it is left.
     Gone { pid: u32, start: u64 },
+    /// Containers may be made on this engine from now on.
+    Engine { endpoint: Endpoint },
+    /// A container of this run was made: its full id, and how long it may take to stop.
+    Container { id: String, grace_ms: u64 },
+    /// It was seen to be gone.
+    ContainerGone { id: String },
     /// How long an orderly shutdown may take.
     Budget { ms: u64 },
     /// The shutdown is done and nothing is left: whatever is found now came in between.
@@ -115,6 +122,10 @@ pub enum Line {
 
 impl Line {
     pub(super) fn parse(text: &str) -> Option<Line> {
+        // A path may have spaces in it.
+        if let Some(endpoint) = text.strip_prefix("engine ") {
+            return Some(Line::Engine { endpoint: Endpoint::parse(endpoint).ok()? });
+        }
         let words: Vec<&str> = text.split(' ').collect();
         match words[..] {
             ["life", pid, start, pgid] => Some(Line::Life {
@@ -123,6 +134,10 @@ impl Line {
                 pgid: pgid.parse().ok()?,
             }),
             ["gone", pid, start] => Some(Line::Gone { pid: pid.parse().ok()?, start: start.parse().ok()? }),
+            ["container", id, grace_ms] => {
+                Some(Line::Container { id: id.to_owned(), grace_ms: grace_ms.parse().ok()? })
+            }
+            ["container-gone", id] => Some(Line::ContainerGone { id: id.to_owned() }),
             ["budget", ms] => Some(Line::Budget { ms: ms.parse().ok()? }),
             ["goodbye"] => Some(Line::Goodbye),
             _ => None,
@@ -135,6 +150,9 @@ impl fmt::Display for Line {
         match self {
             Line::Life { pid, start, pgid } => write!(f, "life {pid} {start} {pgid}"),
             Line::Gone { pid, start } => write!(f, "gone {pid} {start}"),
+            Line::Engine { endpoint } => write!(f, "engine {endpoint}"),
+            Line::Container { id, grace_ms } => write!(f, "container {id} {grace_ms}"),
+            Line::ContainerGone { id } => write!(f, "container-gone {id}"),
             Line::Budget { ms } => write!(f, "budget {ms}"),
             Line::Goodbye => f.write_str("goodbye"),
         }
@@ -150,6 +168,10 @@ mod tests {
         let lines = [
             Line::Life { pid: 1, start: 2, pgid: 3 },
             Line::Gone { pid: 1, start: 2 },
+            Line::Engine { endpoint: Endpoint::Unix("/run/my docker/docker.sock".into()) },
+            Line::Engine { endpoint: Endpoint::Tcp("127.0.0.1:2375".to_owned()) },
+            Line::Container { id: "c0ffee".repeat(10), grace_ms: 500 },
+            Line::ContainerGone { id: "c0ffee".repeat(10) },
             Line::Budget { ms: 5000 },
             Line::Goodbye,
         ];
@@ -157,6 +179,7 @@ mod tests {
             assert_eq!(Line::parse(&line.to_string()), Some(line));
         }
         assert_eq!(Line::parse("life 1 2"), None);
+        assert_eq!(Line::parse("engine ssh://host"), None);
         assert_eq!(Line::parse(""), None);
     }
 

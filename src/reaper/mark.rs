@@ -133,8 +133,13 @@ impl Owner {
         Some(Owner { pid, start, place: Place { boot, pid_namespace } })
     }
 
-    /// What we can see of it from `here`.
+    /// What we can see of it from `here`. Dead only if the kernel itself says so: a process may be hidden from us
+    /// (`hidepid`), or `/proc` out of reach for want of descriptors.
     pub fn fate(&self, here: &Place) -> Fate {
+        // Not known where we are, or when it was started: nothing that follows would prove anything.
+        if here.boot.is_empty() || self.start == 0 {
+            return Fate::OutOfSight;
+        }
         if self.place.boot != here.boot {
             return Fate::OtherBoot;
         }
@@ -143,7 +148,9 @@ impl Owner {
         }
         match procfs::process(self.pid) {
             Some(now) if now.start == self.start && !kin::has_ended(&now) => Fate::Alive,
-            Some(_) | None => Fate::Dead,
+            Some(_) => Fate::Dead,
+            None if kin::exists(self.pid) => Fate::OutOfSight,
+            None => Fate::Dead,
         }
     }
 }
@@ -161,9 +168,9 @@ pub enum Fate {
     Alive,
     /// Same boot, same PID namespace, and no such process: proof.
     Dead,
-    /// Another PID namespace: its pid means nothing here.
+    /// Another PID namespace, where its pid means nothing to us; or it is hidden from us.
     OutOfSight,
-    /// The mark was written in another boot, so it was copied here by somebody.
+    /// Written in another boot. On a process, then, copied by somebody; a container may be that old.
     OtherBoot,
 }
 
@@ -205,6 +212,11 @@ mod tests {
         let elsewhere = Place { pid_namespace: 1, ..here.clone() };
         assert_eq!(Owner { place: elsewhere, ..me.clone() }.fate(&here), Fate::OutOfSight);
         let earlier = Place { boot: "earlier".to_owned(), ..here.clone() };
-        assert_eq!(Owner { place: earlier, ..me }.fate(&here), Fate::OtherBoot);
+        assert_eq!(Owner { place: earlier, ..me.clone() }.fate(&here), Fate::OtherBoot);
+        let nowhere = Place { boot: String::new(), ..here.clone() };
+        assert_eq!(me.fate(&nowhere), Fate::OutOfSight);
+        assert_eq!(Owner { start: 0, ..me.clone() }.fate(&here), Fate::OutOfSight);
+        // Above every possible pid.
+        assert_eq!(Owner { pid: 1 << 30, ..me }.fate(&here), Fate::Dead);
     }
 }

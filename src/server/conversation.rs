@@ -88,7 +88,7 @@ impl Conversation {
     }
 
     /// This request will not be answered.
-    pub fn lost(&mut self, id: CallId, fault: Fault) {
+    pub fn unanswered(&mut self, id: CallId, fault: Fault) {
         let Some(pending) = self.link.answered(id) else { return };
         match pending.waiter {
             Waiter::Caller { slot, .. } => slot.answer(Answer::Fault(fault)),
@@ -160,6 +160,16 @@ impl Conversation {
             self.link.life_over(&fault);
             self.tell(Event::Failed(self.life, fault.kind), Some(fault));
         }
+    }
+
+    /// The way to the server is broken: whether what it was asked for was done is not known.
+    pub fn lost(&mut self, fault: Fault) {
+        let message = format!("the way to {} broke before it answered: {}", self.server.name, fault.message);
+        let unknown = Fault::new(FaultKind::OutcomeUnknown, message)
+            .hint("it may have done what was asked; look before you repeat it");
+        self.server.close(self.life);
+        self.link.life_over(&unknown);
+        self.fail(fault);
     }
 
     fn response(&mut self, id: &str, outcome: Outcome<'_>) {

@@ -23,7 +23,12 @@ use std::time::Duration;
 pub enum Report {
     /// An event for the machine, and the fault in words if it is about one.
     Event(Event, Option<Fault>),
-    Spawned(Life, u32),
+    /// It exists; with its pid, if it is a process of this host.
+    Spawned(Life, Option<u32>),
+    /// It lives in this container.
+    Contained(Life, String),
+    /// How far its image is.
+    Progress(Life, String),
     /// Its tools changed while it was ready.
     Listed(Life),
     /// It is not wanted any more and never will be: stop, then end the thread.

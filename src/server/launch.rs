@@ -1,12 +1,17 @@
-//! What a life runs, worked out anew for each: everything resolved, nothing started.
+//! What a life runs, worked out anew for every life.
 
+use super::container::ContainerPlan;
+use super::docker_cli::CliPlan;
 use super::remote::Upstream;
 use crate::sys::spawn::Program;
 
-#[derive(Debug)]
 pub enum Launch {
-    /// A child process that speaks on stdin and stdout.
+    /// A process of this host.
     Process(Program),
+    /// A container that we make through the engine's API.
+    Container(Box<ContainerPlan>),
+    /// A `docker run` that the user wrote.
+    DockerCli(Box<CliPlan>),
     /// A server that runs elsewhere and speaks HTTP.
     Remote(Upstream),
 }

@@ -5,10 +5,10 @@
 //! dice are arguments. `tests/it/data/matrix.txt` prints every phase against every event.
 //!
 //! ```text
-//! disabled -> queued -> connecting: spawning > handshaking > discovering -> ready <-> sleeping
-//!    ^          ^                        |                                    |
-//!    |          |                        v                                    |
-//!    +-- not wanted -- stopping: (unborn) > close_input > term > kill > clear <+
+//! disabled -> queued -> connecting: spawning (> pulling) > handshaking > discovering -> ready <-> sleeping
+//!    ^          ^                        |                                              |
+//!    |          |                        v                                              |
+//!    +-- not wanted -- stopping: (unborn) > close_input > term > kill > clear <----------+
 //!               |         |
 //!               |         +- a fault only a human can end -> parked
 //!               |         +- the host's fault -------------> waiting
@@ -36,8 +36,10 @@ use std::time::Duration;
 pub struct Policy {
     /// Started when a call needs it, stopped when none came for a while.
     pub lazy: bool,
-    /// From launch to ready: spawning, handshake and first lists together.
+    /// From launch to birth, and again from birth to ready: handshake and first lists together.
     pub connect_timeout: Duration,
+    /// How long its image may take to be pulled.
+    pub pull_timeout: Duration,
     /// From closing its input to SIGTERM.
     pub eof_grace: Duration,
     /// From closing its input to SIGKILL: `eof_grace` is part of it.
@@ -54,6 +56,8 @@ pub struct Policy {
     pub probe_misses: u32,
     /// Pause after a fault of the host. It does not grow: the host is not punished.
     pub host_retry: Duration,
+    /// The same after an image could not be pulled: registries count requests.
+    pub pull_retry: Duration,
     /// How long an engine may take to say that it is there; silence speaks against the engine.
     pub doubt: Duration,
     /// The first pause after a server's own fault; it doubles with each consecutive one.
@@ -77,6 +81,7 @@ impl Default for Policy {
         Policy {
             lazy: false,
             connect_timeout: Duration::from_secs(30),
+            pull_timeout: Duration::from_secs(600),
             eof_grace: Duration::from_millis(500),
             stop_grace: Duration::from_secs(5),
             kill_repeat: Duration::from_secs(1),
@@ -85,6 +90,7 @@ impl Default for Policy {
             probe_patience: Duration::from_secs(5),
             probe_misses: 3,
             host_retry: Duration::from_secs(5),
+            pull_retry: Duration::from_secs(60),
             doubt: Duration::from_secs(2),
             backoff_first: Duration::from_secs(1),
             retry_backoff_max: Duration::from_secs(300),
@@ -116,8 +122,10 @@ pub enum Event {
     Idle(Life),
     /// The first byte on stdout or stderr: the expensive part of a start is over.
     FirstSign(Life),
+    /// Its image is being pulled: not the server's own time, and no slot is held for it.
+    Pulling(Life),
     Spawned(Life),
-    /// No process exists; nothing needs clearing.
+    /// No process or container exists; nothing needs clearing.
     SpawnFailed(Life, FaultKind),
     /// `initialize` was answered.
     Greeted(Life),
@@ -236,6 +244,7 @@ enum Phase {
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 enum Step {
     Spawning,
+    Pulling,
     Handshaking,
     Discovering,
 }
@@ -243,7 +252,7 @@ enum Step {
 /// A rung of the stop ladder, and until when it has patience.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 enum Rung {
-    /// Its spawn is still under way: a signal now would be lost, so the ladder starts at its birth.
+    /// Its spawn is still under way: what can be given up is, else the ladder starts at its birth.
     Unborn,
     CloseInput(Time),
     Term(Time),
@@ -281,6 +290,7 @@ macro_rules! of_a_life {
     () => {
         Event::Idle(_)
             | Event::FirstSign(_)
+            | Event::Pulling(_)
             | Event::Spawned(_)
             | Event::SpawnFailed(..)
             | Event::Greeted(_)
@@ -355,6 +365,7 @@ impl Server {
     pub fn phase(&self) -> &'static str {
         match self.phase {
             Phase::Connecting { step: Step::Spawning, .. } => "spawning",
+            Phase::Connecting { step: Step::Pulling, .. } => "pulling",
             Phase::Connecting { step: Step::Handshaking, .. } => "handshaking",
             Phase::Connecting { step: Step::Discovering, .. } => "discovering",
             Phase::Stopping { rung: Rung::Unborn, .. } => "unborn",
@@ -418,6 +429,7 @@ impl Server {
     /// The shell sleeps until then, and sends `Due`. The text says what it waits for.
     pub fn next_deadline(&self) -> Option<(Time, &'static str)> {
         match self.phase {
+            Phase::Connecting { step: Step::Pulling, deadline, .. } => Some((deadline, "pull_timeout")),
             Phase::Connecting { deadline, .. } => Some((deadline, "connect_timeout")),
             Phase::Ready { settles, probe, .. } => earlier(settles.map(|at| (at, "settle")), probe.next()),
             Phase::Stopping { rung, .. } => rung.next(),
@@ -524,6 +536,7 @@ impl Server {
             }
             Event::Idle(life)
             | Event::FirstSign(life)
+            | Event::Pulling(life)
             | Event::Spawned(life)
             | Event::SpawnFailed(life, _)
             | Event::Greeted(life)

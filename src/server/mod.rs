@@ -4,7 +4,10 @@
 //! `link` is the byte path that callers use past both. `remote` is the life of a server that runs elsewhere.
 
 pub mod board;
+mod body;
+pub mod container;
 pub mod conversation;
+pub mod docker_cli;
 pub mod gate;
 pub mod handle;
 pub mod launch;
@@ -14,9 +17,11 @@ pub mod link;
 pub mod machine;
 pub mod orders;
 pub mod outbox;
+mod process;
 pub mod registry;
 pub mod remote;
 pub mod slot;
 pub mod status;
 pub mod supervisor;
 pub mod tape;
+mod vessel;

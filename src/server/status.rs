@@ -16,6 +16,10 @@ pub struct Status {
     /// Since when it is in this state.
     pub since: String,
     pub pid: Option<u32>,
+    /// The full id of the container that it lives in.
+    pub container: Option<String>,
+    /// How far its image is, while it is pulled.
+    pub progress: Option<String>,
     pub life: Option<Life>,
     /// Tools that it lists, or listed last.
     pub tools: usize,

@@ -15,6 +15,7 @@ use crate::base::id::{Life, ServerName};
 use crate::base::limits::INBOX_MESSAGES_MAX;
 use crate::base::text;
 use crate::base::time::{Time, Wall};
+use crate::engine::watched::{Heard, Subscription, Watched};
 use crate::mcp::items::Kind;
 use crate::reaper::keeper::Keeper;
 use crate::sys::{clock, thread};
@@ -40,6 +41,8 @@ pub struct Charge {
     pub policy: Policy,
     pub traits: Traits,
     pub plan: Box<Plan>,
+    /// The engine that it lives on: while that is away, nothing is the server's fault.
+    pub engine: Option<Arc<Watched>>,
     /// Where lives are written down, so that they can be found whatever dies.
     pub keeper: Arc<Keeper>,
     /// Why its entry cannot be run as it is.
@@ -56,7 +59,7 @@ pub fn start(
     gate: impl Fn(GateRequest) + Send + 'static,
 ) -> io::Result<(Arc<Server>, JoinHandle<()>)> {
     let (sender, inbox): (Sender<Report>, Receiver<Report>) = bounded(INBOX_MESSAGES_MAX);
-    let machine = machine::Server::new(false, false, clock::now());
+    let machine = machine::Server::new(charge.engine.is_some(), false, clock::now());
     let first = first_status(&charge, &machine);
     let server = Arc::new(Server::new(first, charge.traits, board, sender));
     let tape = Tape::new(&machine);
@@ -70,11 +73,17 @@ pub fn start(
         gate: Box::new(gate),
         orders: None,
         pid: None,
+        container: None,
+        progress: None,
         last_error: None,
         last_success: None,
         tape,
         retired: false,
+        dwelling: None,
     };
+    if let Some(engine) = charge.engine {
+        supervisor.settle_on(engine);
+    }
     if let Some(problem) = charge.problem {
         let event = Event::Block(Some(problem.kind));
         supervisor.take(Report::Event(event, Some(problem)));
@@ -96,13 +105,29 @@ struct Supervisor {
     /// The mailbox of the current life.
     orders: Option<(Life, Orders)>,
     pid: Option<u32>,
+    container: Option<String>,
+    progress: Option<String>,
     last_error: Option<(Fault, Wall)>,
     last_success: Option<Wall>,
     tape: Tape,
     retired: bool,
+    /// The engine that it lives on, and what is heard of it.
+    dwelling: Option<(Arc<Watched>, Subscription)>,
 }
 
 impl Supervisor {
+    /// Nothing is started on an engine that was not heard yet.
+    fn settle_on(&mut self, engine: Arc<Watched>) {
+        self.step(Event::EngineAway);
+        let server = self.server.clone();
+        let subscription = engine.subscribe(move |heard| match heard {
+            Heard::Up => server.tell(Report::Event(Event::EngineUp, None)),
+            Heard::Away(fault) => server.tell(Report::Event(Event::EngineAway, Some(fault.clone()))),
+            Heard::Container(_) => (),
+        });
+        self.dwelling = Some((engine, subscription));
+    }
+
     fn run(mut self, inbox: &Receiver<Report>) {
         loop {
             let report = match self.machine.next_deadline() {
@@ -130,9 +155,15 @@ impl Supervisor {
                 self.step(event);
             }
             Report::Spawned(life, pid) => {
-                self.pid = Some(pid);
+                self.pid = pid;
                 self.step(Event::Spawned(life));
             }
+            Report::Contained(life, id) if self.machine.life() == Some(life) => self.container = Some(id),
+            Report::Progress(life, text) if self.machine.life() == Some(life) => {
+                self.progress = Some(text);
+                self.publish();
+            }
+            Report::Contained(..) | Report::Progress(..) => (),
             Report::Listed(life) => {
                 log::info!("{}: what it lists has changed (life {life})", self.server.name);
                 self.publish();
@@ -174,6 +205,10 @@ impl Supervisor {
         if self.machine.life().is_none() {
             self.orders = None;
             self.pid = None;
+            self.container = None;
+        }
+        if after.1 != "pulling" {
+            self.progress = None;
         }
         if before.0 != after.0 {
             self.announce(event, before.0, now);
@@ -221,8 +256,12 @@ impl Supervisor {
             Action::Term(life) => self.order(life, Order::Term),
             Action::Kill(life) => self.order(life, Order::Kill),
             Action::Clear(life) => self.order(life, Order::Clear),
-            // No server lives on an engine yet, so no machine asks for one.
-            Action::AskEngine => (),
+            // Without an engine no machine asks for one.
+            Action::AskEngine => {
+                if let Some((engine, _)) = &self.dwelling {
+                    engine.ask();
+                }
+            }
         }
         None
     }
@@ -239,7 +278,7 @@ impl Supervisor {
         let begun = Orders::new().and_then(|orders| {
             self.orders = Some((life, orders.clone()));
             let (server, keeper) = (self.server.clone(), self.keeper.clone());
-            life::begin(Birth { life, server, launch: (self.plan)(life), orders, keeper })
+            life::begin(Birth { life, server, orders, keeper }, (self.plan)(life))
         });
         let error = begun.err()?;
         let message = format!("start a thread for {}: {error}", self.server.name);
@@ -253,7 +292,7 @@ impl Supervisor {
         let name = &self.server.name;
         let state = self.machine.state();
         let life = self.machine.life().map(|life| format!(" (life {life})")).unwrap_or_default();
-        let why = self.last_error.as_ref().map(|(fault, _)| fault.to_string()).unwrap_or_default();
+        let why = self.reason().map(|fault| fault.to_string()).unwrap_or_default();
         let line = match state {
             "backoff" | "waiting" => {
                 let wait =
@@ -275,6 +314,8 @@ impl Supervisor {
                 log::error!("{name}: {line}");
                 log::debug!("{name}: the last events of its machine:\n{}", self.tape.print(&self.policy));
             }
+            // Not yet heard: whether there is anything to warn of is known in a moment.
+            "waiting" if self.launched_nothing() => log::debug!("{name}: {line}"),
             "backoff" | "waiting" => log::warn!("{name}: {line}"),
             "ready" | "disabled" | "sleeping" => log::info!("{name}: {line}"),
             _ => log::debug!("{name}: {before} -> {line} by {event:?}"),
@@ -285,12 +326,28 @@ impl Supervisor {
     fn reason(&self) -> Option<Fault> {
         let kind = self.machine.reason().filter(|_| self.machine.state() != "stopping")?;
         let told = self.last_error.as_ref().map(|(fault, _)| fault).filter(|fault| fault.kind == kind);
-        let mut reason = told.cloned().unwrap_or_else(|| Fault::new(kind, kind.name()));
+        let mut reason = told.cloned().unwrap_or_else(|| self.untold(kind));
         if self.machine.state() == "auto_disabled" {
             let tries = self.machine.tally().len();
             reason.message = format!("given up after {tries} failures: {}", reason.message);
         }
         Some(reason)
+    }
+
+    /// It waits for its engine from the beginning.
+    fn launched_nothing(&self) -> bool {
+        self.machine.phase() == "engine" && self.last_error.is_none()
+    }
+
+    /// A reason that came without words.
+    fn untold(&self, kind: FaultKind) -> Fault {
+        match (kind, &self.dwelling) {
+            (FaultKind::EngineAway, Some((engine, _))) => {
+                let endpoint = engine.engine().endpoint();
+                Fault::new(kind, format!("engine {endpoint} has not answered yet"))
+            }
+            (kind, _) => Fault::new(kind, kind.name()),
+        }
     }
 
     fn publish(&self) {
@@ -312,6 +369,8 @@ impl Supervisor {
             phase: (!phase.is_empty()).then_some(phase),
             since: at(self.machine.since()),
             pid: self.pid,
+            container: self.container.clone(),
+            progress: self.progress.clone(),
             life: self.machine.life(),
             tools: known.list(Kind::Tools).map_or(0, |tools| tools.len()),
             protocol: known.greeting.map(|greeting| greeting.version.clone()),
@@ -336,6 +395,8 @@ fn first_status(charge: &Charge, machine: &machine::Server) -> Status {
         phase: None,
         since: clock::wall().rfc3339(),
         pid: None,
+        container: None,
+        progress: None,
         life: None,
         tools: 0,
         protocol: None,

@@ -152,6 +152,7 @@ mod tests {
         for life in (1..=lives).map(Life) {
             for event in [
                 Event::Admitted(life),
+                Event::Pulling(life),
                 Event::Spawned(life),
                 Event::Greeted(life),
                 Event::Discovered(life),

@@ -4,7 +4,7 @@
 use super::procfs::{self, Process, unless_exhausted};
 use nix::errno::Errno;
 use nix::poll::poll;
-use nix::sys::signal::{Signal, killpg};
+use nix::sys::signal::{Signal, kill, killpg};
 use nix::sys::wait::{WaitPidFlag, WaitStatus, waitpid};
 use nix::unistd::Pid;
 use std::fs;
@@ -33,6 +33,12 @@ pub fn has_ended(process: &Process) -> bool {
 /// Looks at a process that is just being replaced by another program, and the pause between two.
 const EXEC_LOOKS: usize = 10;
 const EXEC_PAUSE_MS: u8 = 1;
+
+/// Whether any process has this pid, also one that `/proc` hides from us. Zombies have theirs.
+pub fn exists(pid: u32) -> bool {
+    // 0 and what is negative as an `i32` would mean groups.
+    i32::try_from(pid).is_ok_and(|pid| pid > 0 && kill(Pid::from_raw(pid), None) != Err(Errno::ESRCH))
+}
 
 /// The variables that begin with `prefix` in the environment that `pid` was executed with, empty if it has none or
 /// it may not be read. For a moment inside execve(2) a process shows neither environment nor command line: that
@@ -143,6 +149,12 @@ mod tests {
         let inode = pipe_inode(link.to_str().unwrap()).unwrap();
         assert!(pipes(std::process::id()).contains(&inode));
         assert!(pid_namespace() > 0);
+    }
+
+    #[test]
+    fn existing() {
+        assert!(exists(std::process::id()) && exists(1));
+        assert!(!exists(0) && !exists(1 << 30) && !exists(u32::MAX));
     }
 
     #[test]

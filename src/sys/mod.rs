@@ -2,9 +2,11 @@
 
 pub mod cgroup;
 pub mod clock;
+pub mod dial;
 pub mod epoll;
 pub mod guard;
 pub mod hold;
+pub mod inotify;
 pub mod kin;
 pub mod listening;
 pub mod lock;

@@ -132,6 +132,13 @@ impl Socket {
     }
 }
 
+/// For who goes on without us; the mode of the descriptor (blocking or not) is what it was made with.
+impl From<Socket> for OwnedFd {
+    fn from(socket: Socket) -> OwnedFd {
+        socket.fd
+    }
+}
+
 impl AsFd for Socket {
     fn as_fd(&self) -> BorrowedFd<'_> {
         self.fd.as_fd()

@@ -102,6 +102,7 @@ fn status_has_its_shape() {
             ("uptime_ms", "number"),
             ("engines", "list"),
             ("servers", "list"),
+            ("removals", "list"),
         ],
     );
     check(&status["config"], &[("path", "text"), ("loads", "number"), ("findings", "list")]);

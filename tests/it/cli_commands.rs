@@ -210,6 +210,34 @@ fn status_says_why() {
 }
 
 #[test]
+fn status_shows_what_is_wrong_with_the_state_and_what_is_owed() {
+    let removal = |name: &str, rest: &str| {
+        let (engine, id) = ("unix:///run/docker.sock", "0123456789abcdef".repeat(4));
+        let since = around_now(-125, -10);
+        format!(
+            r#"{{"engine":"{engine}","id":"{id}","name":"{name}","server":"git","since":"{since}",{rest}}}"#
+        )
+    };
+    let json = status();
+    let json = format!(
+        r#"{},"store":{{"state":"memory","kind":"busy","message":"open /s/state.db: database is locked","hint":"end the program that has it open"}},"removals":[{},{}]}}"#,
+        &json[..json.len() - 1],
+        removal("mcpvisor-1-git-a", r#""tries":7,"last_error":"driver failed","state":"owed""#),
+        removal("b", r#""tries":0,"last_error":null,"state":"unverified""#),
+    );
+    let daemon = Daemon::with(&[("GET /api/v1/status", 200, &json)]);
+    let trouble = "state: open /s/state.db: database is locked (end the program that has it open)\n";
+    let owed = "
+still to be removed:
+    container mcpvisor-1-git-a (0123456789ab) on unix:///run/docker.sock, since
+    2h05m, 7 tries: driver failed
+    container b (0123456789ab) on unix:///run/docker.sock, since 2h05m: removed,
+    and not seen to be gone
+";
+    assert_eq!(daemon.run(&["status"]), ended(0, &format!("{HEADER}{trouble}\n{TABLE}{owed}"), ""));
+}
+
+#[test]
 fn a_terminal_gets_its_width_and_colour() {
     let json = status();
     let daemon = Daemon::with(&[("GET /api/v1/status", 200, &json)]);

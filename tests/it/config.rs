@@ -2,7 +2,7 @@
 //! `<case>.txt`. `UPDATE_EXPECT=1` writes what came.
 #![allow(clippy::unwrap_used, reason = "a test may stop at what it does not expect")]
 
-use mcpvisor::config::{self, Config, Launch};
+use mcpvisor::config::{self, Config, Isolation, Launch};
 use std::fmt::Write;
 use std::path::Path;
 
@@ -56,11 +56,24 @@ fn describe(text: &str, file: &str) -> String {
             ("call_timeout", server.call_timeout),
             ("health_check_interval", server.health_check_interval),
             ("stop_grace", server.stop_grace),
+            ("cidfile_timeout_seconds", server.cidfile_timeout),
         ];
         for (name, span) in own {
             if let Some(span) = span {
                 writeln!(out, "  {name} {span:?}").unwrap();
             }
+        }
+        if let Some(isolation) = &server.isolation {
+            let lines = |isolation: &Isolation| format!("{isolation:#?}");
+            let (ours, default) = (lines(isolation), lines(&Isolation::default()));
+            let default: Vec<&str> = default.lines().collect();
+            writeln!(out, "  isolated").unwrap();
+            for line in ours.lines().filter(|line| !default.contains(line)) {
+                writeln!(out, "  {}", line.trim_end_matches(',')).unwrap();
+            }
+        }
+        if let Some(engine) = &server.engine {
+            writeln!(out, "  engine {engine}").unwrap();
         }
         if let Some(problem) = &server.problem {
             writeln!(out, "  parked, {}: {problem}", problem.kind.name()).unwrap();
@@ -152,7 +165,8 @@ fn a_bad_entry_disturbs_no_other() {
 #[test]
 fn secrets_never_show() {
     let text = r#"{"api_key": "s3cr3t-a", "mcpServers": {
-        "git": {"command": "x", "env": {"TOKEN": "s3cr3t-b", "PIN": 31337}, "shell": 1},
+        "git": {"command": "x", "env": {"TOKEN": "s3cr3t-b", "PIN": 31337}, "shell": 1,
+            "isolation": {"enabled": true, "extra_args": ["-e", "K=s3cr3t-d", "--cidr", "--env=L=s3cr3t-e"]}},
         "web": {"url": "http://x", "headers": {"Authorization": "Bearer s3cr3t-c"}, "colour": "red"}}}"#;
     let one_line = text.replace('\n', " ");
     for text in [text, &one_line] {
@@ -160,6 +174,15 @@ fn secrets_never_show() {
         let shown = format!("{config:?} {findings:?} {}", config::report(text, "f", &config, &findings));
         assert!(!shown.contains("s3cr3t") && !shown.contains("31337"), "{shown}");
     }
+}
+
+#[test]
+fn secrets_in_a_docker_run_are_not_reported() {
+    let text = r#"{"mcpServers": {"box": {"command": "docker",
+        "args": ["run", "-d", "-e", "TOKEN=s3cr3t", "img"]}}}"#;
+    let (config, findings) = config::parse(text, "f");
+    let shown = format!("{findings:?} {}", config::report(text, "f", &config, &findings));
+    assert!(findings.len() == 3 && !shown.contains("s3cr3t"), "{shown}");
 }
 
 #[test]

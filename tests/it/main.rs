@@ -1,16 +1,21 @@
 //! One test binary: pure parts against tables and simulation, the real binary against real processes and peers.
 
 mod api;
+mod births;
 mod bytes;
 mod cli_commands;
 mod config;
 mod conformance;
+mod containers;
 mod demo;
+mod docker;
 mod endpoint;
+mod engine;
 mod http;
 mod interop;
 mod kill;
 mod orphans;
+mod outage;
 mod promises;
 mod questions;
 mod remote;
@@ -18,5 +23,6 @@ mod resilience;
 mod routing;
 mod sim;
 mod stdio;
+mod store;
 mod support;
 mod tidy;

@@ -8,6 +8,7 @@
     reason = "a test starts processes by the ordinary way"
 )]
 
+use crate::support::dead_instances;
 use mcpvisor::base::id::{Life, Slug};
 use mcpvisor::base::time::Time;
 use mcpvisor::reaper::clear::{LifeEnd, clear_life};
@@ -68,6 +69,7 @@ fn fifty_kills_of_the_guardian() {
 
 #[test]
 fn twenty_kills_of_both() {
+    let _alone = dead_instances();
     let rig = Rig::new("both");
     let mut slowest = Duration::ZERO;
     for _ in 0..20 {
@@ -87,6 +89,7 @@ fn twenty_kills_of_both() {
 
 #[test]
 fn cleanup_ends_what_both_left() {
+    let _alone = dead_instances();
     let rig = Rig::new("cleanup");
     let mut serve = rig.serve();
     serve.kill_guardian();

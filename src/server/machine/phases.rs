@@ -3,7 +3,8 @@
 //! No match here has a `_` arm: a new event asks its question in every phase.
 
 use super::{
-    Action, Class, Event, FaultKind, Life, Phase, Probe, Rung, Server, Step, Time, Turn, Verdict, class,
+    Action, Class, Event, FaultKind, Life, Phase, Policy, Probe, Rung, Server, Step, Time, Turn, Verdict,
+    class,
 };
 use std::time::Duration;
 
@@ -157,8 +158,12 @@ impl Server {
                 give_up(life, step, slot, Verdict::Asked, turn)
             }
             Event::Due => {
-                // Its engine is known away: no patience of the server's was at fault.
-                let fault = if self.engine_away { FaultKind::EngineAway } else { FaultKind::ConnectTimeout };
+                let fault = match step {
+                    // Its engine is known away: no patience of the server's was at fault.
+                    _ if self.engine_away => FaultKind::EngineAway,
+                    Step::Pulling => FaultKind::PullFailed,
+                    Step::Spawning | Step::Handshaking | Step::Discovering => FaultKind::ConnectTimeout,
+                };
                 give_up(life, step, slot, Verdict::Fault(fault), turn)
             }
             Event::Failed(_, fault) => give_up(life, step, slot, Verdict::Fault(fault), turn),
@@ -166,8 +171,20 @@ impl Server {
                 leave(slot, turn);
                 Phase::Connecting { life, step, slot: false, deadline }
             }
+            Event::Pulling(_) => match step {
+                Step::Spawning => {
+                    leave(slot, turn);
+                    let deadline = turn.now + turn.policy.pull_timeout;
+                    Phase::Connecting { life, step: Step::Pulling, slot: false, deadline }
+                }
+                Step::Pulling | Step::Handshaking | Step::Discovering => same,
+            },
             Event::Spawned(_) => match step {
-                Step::Spawning => Phase::Connecting { life, step: Step::Handshaking, slot, deadline },
+                // From here on it is the server's own time.
+                Step::Spawning | Step::Pulling => {
+                    let deadline = turn.now + turn.policy.connect_timeout;
+                    Phase::Connecting { life, step: Step::Handshaking, slot, deadline }
+                }
                 Step::Handshaking | Step::Discovering => same,
             },
             Event::Greeted(_) => Phase::Connecting { life, step: Step::Discovering, slot, deadline },
@@ -176,7 +193,7 @@ impl Server {
                 self.enter_ready(life, turn)
             }
             Event::SpawnFailed(_, fault) => match step {
-                Step::Spawning => {
+                Step::Spawning | Step::Pulling => {
                     leave(slot, turn);
                     self.conclude(Verdict::Fault(fault), turn)
                 }
@@ -230,6 +247,7 @@ impl Server {
             | Event::Admitted(_)
             | Event::Wake
             | Event::FirstSign(_)
+            | Event::Pulling(_)
             | Event::Spawned(_)
             | Event::SpawnFailed(..)
             | Event::Greeted(_)
@@ -261,9 +279,11 @@ impl Server {
                 Rung::CloseInput(_) | Rung::Term(_) | Rung::Kill(_) | Rung::Clear(_) => same,
             },
             Event::SpawnFailed(_, fault) => match (rung, verdict) {
-                // We gave it up for being slow; now it says why it was.
-                (Rung::Unborn, Verdict::Fault(_)) => self.conclude(Verdict::Fault(fault), turn),
-                (Rung::Unborn, Verdict::Asked | Verdict::Idle) => self.conclude(verdict, turn),
+                // We gave it up for being slow; now it says why it was, or only that we did.
+                (Rung::Unborn, Verdict::Fault(_)) if fault != FaultKind::Stopped => {
+                    self.conclude(Verdict::Fault(fault), turn)
+                }
+                (Rung::Unborn, _) => self.conclude(verdict, turn),
                 (Rung::CloseInput(_) | Rung::Term(_) | Rung::Kill(_) | Rung::Clear(_), _) => same,
             },
             Event::Exited(..) => match rung {
@@ -279,6 +299,7 @@ impl Server {
             | Event::Admitted(_)
             | Event::Idle(_)
             | Event::FirstSign(_)
+            | Event::Pulling(_)
             | Event::Greeted(_)
             | Event::Discovered(_)
             | Event::Failed(..)
@@ -351,7 +372,7 @@ impl Server {
                 Phase::Parked { fault }
             }
             Class::Server => self.book(fault, turn),
-            Class::Host => Phase::Waiting { until: turn.now + turn.policy.host_retry, fault },
+            Class::Host => Phase::Waiting { until: turn.now + host_retry(fault, turn.policy), fault },
             Class::Nobody => self.start(turn),
         }
     }
@@ -376,6 +397,10 @@ impl Server {
     }
 }
 
+fn host_retry(fault: FaultKind, policy: &Policy) -> Duration {
+    if fault == FaultKind::PullFailed { policy.pull_retry } else { policy.host_retry }
+}
+
 /// first * 2^(streak - 1), at most the ceiling, then spread by the dice; never above the ceiling.
 fn backoff(streak: u32, turn: &Turn<'_>) -> Duration {
     let policy = turn.policy;
@@ -392,11 +417,15 @@ fn leave(slot: bool, turn: &mut Turn<'_>) {
     }
 }
 
-/// Ends a start that is under way. Who is not yet born cannot hear: its ladder begins at its birth.
+/// Ends a start that is under way. A birth that can still be given up (an image that is being pulled) is, by the
+/// same order that begins the ladder; any other ladder begins at its birth.
 fn give_up(life: Life, step: Step, slot: bool, verdict: Verdict, turn: &mut Turn<'_>) -> Phase {
     leave(slot, turn);
     match step {
-        Step::Spawning => Phase::Stopping { life, rung: Rung::Unborn, verdict },
+        Step::Spawning | Step::Pulling => {
+            turn.out.push(Action::CloseInput(life));
+            Phase::Stopping { life, rung: Rung::Unborn, verdict }
+        }
         Step::Handshaking | Step::Discovering => close_input(life, verdict, turn),
     }
 }

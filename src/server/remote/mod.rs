@@ -179,7 +179,7 @@ impl<'a> Body<'a> {
                 self.conversation.heard();
                 self.conversation.line(&line);
             }
-            Heard::Lost(id, fault) => self.conversation.lost(id, fault),
+            Heard::Lost(id, fault) => self.conversation.unanswered(id, fault),
             Heard::Renew => self.conversation.greet_again(),
             Heard::Failed(fault) => {
                 self.failed = true;

@@ -362,7 +362,8 @@ impl Shared {
 /// A call was sent, and its answer will not come.
 pub fn in_doubt(why: &Fault) -> Fault {
     let message = format!("{}: whether the call took effect is not known", why.message);
-    Fault::new(FaultKind::OutcomeUnknown, message).hint("look before you call again")
+    Fault::new(FaultKind::OutcomeUnknown, message)
+        .hint("it may have done what was asked; look before you repeat it")
 }
 
 fn cut(agents: impl IntoIterator<Item = Agent>) {

@@ -59,6 +59,7 @@ fn promises(text: &str, config: &Config, findings: &[Finding]) {
     assert_eq!((names.len(), slugs.len()), (config.servers.len(), config.servers.len()));
     for server in &config.servers {
         points_into(text, (server.line, server.column));
+        assert!(server.isolation.is_none() || matches!(server.launch, Launch::Process { .. }));
         match &server.launch {
             Launch::Process { command, env, .. } => {
                 assert!(!command.raw().is_empty());

@@ -34,6 +34,8 @@ pub struct Body {
     pub useless: bool,
     pub ignores_eof: bool,
     pub ignores_term: bool,
+    /// What is to be born can be given up: a container of which nothing exists yet.
+    pub may_abort: bool,
     /// Kills before this miss.
     pub unkillable_until: Time,
     /// How long grandchildren outlive the leader, once they are told to end.
@@ -53,6 +55,7 @@ impl Body {
             useless: false,
             ignores_eof: false,
             ignores_term: false,
+            may_abort: false,
             unkillable_until: Time::ZERO,
             lingers_ms: 0,
             lingers_until: Time::ZERO,
@@ -69,6 +72,7 @@ impl Body {
 /// What happens to a body by itself.
 #[derive(Clone, Copy, Debug)]
 pub enum Happening {
+    Pulls,
     Born,
     StillBorn(FaultKind),
     Sign,

@@ -5,10 +5,11 @@ use mcpvisor::base::time::Time;
 use mcpvisor::server::machine::{Event, Server};
 
 /// Rows: the phase, or the state where a state has no parts.
-pub const ROWS: [&str; 19] = [
+pub const ROWS: [&str; 20] = [
     "disabled",
     "queued",
     "spawning",
+    "pulling",
     "handshaking",
     "discovering",
     "ready",
@@ -28,7 +29,7 @@ pub const ROWS: [&str; 19] = [
 ];
 
 /// Columns: the event; `own` and `old` say of which life it speaks, `ripe` whether its time has come.
-pub const COLUMNS: [&str; 32] = [
+pub const COLUMNS: [&str; 34] = [
     "want",
     "unwant",
     "block",
@@ -61,6 +62,8 @@ pub const COLUMNS: [&str; 32] = [
     "exited old",
     "gone own",
     "gone old",
+    "pulling own",
+    "pulling old",
 ];
 
 pub fn row_name(server: &Server) -> &'static str {
@@ -68,7 +71,7 @@ pub fn row_name(server: &Server) -> &'static str {
 }
 
 #[derive(Clone, Debug)]
-pub struct Cells(pub [u32; ROWS.len()]);
+pub struct Cells(pub [u64; ROWS.len()]);
 
 impl Cells {
     pub fn new() -> Cells {
@@ -128,6 +131,7 @@ fn column(server: &Server, event: Event, newest: Life, now: Time) -> u32 {
         Event::ProbeOk(life) => of(26, life),
         Event::Exited(life, _) => of(28, life),
         Event::Gone(life) => of(30, life),
+        Event::Pulling(life) => of(32, life),
     }
 }
 
@@ -139,9 +143,10 @@ fn reachable(row: &str, column: &str) -> bool {
     match column {
         // Two admissions in flight, after a quick off and on: the later phases are too far away.
         "admitted new" => alive(&["disabled", "queued", "spawning", "handshaking", "unborn", "entry"]),
-        "due ripe" => stopping || started || alive(&["spawning", "backoff", "host", "doubt"]),
-        "spawn_failed own" => alive(&["spawning", "unborn"]),
-        "spawned own" => started || alive(&["spawning", "unborn"]),
+        "due ripe" => stopping || started || alive(&["spawning", "pulling", "backoff", "host", "doubt"]),
+        "spawn_failed own" => alive(&["spawning", "pulling", "unborn"]),
+        "pulling own" => alive(&["spawning", "unborn"]),
+        "spawned own" => started || alive(&["spawning", "pulling", "unborn"]),
         "first_sign own" | "greeted own" | "failed own" => started,
         "discovered own" => stopping || alive(&["discovering", "ready"]),
         "idle own" | "probe_ok own" => stopping || row == "ready",

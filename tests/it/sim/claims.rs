@@ -4,8 +4,9 @@ use super::body::{Cause, State};
 use super::shadow::Glance;
 use super::swarm::Fault;
 use super::world::World;
+use mcpvisor::base::fault::FaultKind;
 use mcpvisor::diagnose::{Class, class};
-use mcpvisor::server::machine::{Action, Event};
+use mcpvisor::server::machine::{Action, Event, Policy, Server};
 use std::time::Duration;
 
 pub type Checked = Result<(), String>;
@@ -159,8 +160,13 @@ impl World {
             let (server, shadow, rules, body) = (&actor.server, &actor.shadow, &actor.rules, &actor.body);
             let (name, state, phase) = (&actor.name, server.state(), server.phase());
             let long = awake - shadow.phase_since;
-            let patience = patience(state, phase, rules.connect_timeout);
-            let long = if state == "connecting" { awake - shadow.state_since } else { long };
+            let patience = patience(server, rules);
+            let connecting = (state == "connecting").then(|| awake - shadow.state_since);
+            let connecting_max = rules.connect_timeout * 2 + rules.pull_timeout + SLACK * 3;
+            claim!(
+                connecting.is_none_or(|long| long <= connecting_max),
+                "C7 {name} connects for {connecting:?}"
+            );
             claim!(
                 patience.is_none_or(|patience| long <= patience + SLACK),
                 "C7 {name} stuck in {state} {phase} for {long:?}"
@@ -227,18 +233,20 @@ impl World {
 }
 
 /// How long a phase may last; `None` = for ever.
-fn patience(state: &str, phase: &str, connect: Duration) -> Option<Duration> {
+fn patience(server: &Server, rules: &Policy) -> Option<Duration> {
     let ms = Duration::from_millis;
-    match (state, phase) {
+    match (server.state(), server.phase()) {
         // Eight servers, two slots, 2 s each.
         ("queued", _) => Some(ms(20_000)),
-        ("connecting", _) => Some(connect),
+        ("connecting", "pulling") => Some(rules.pull_timeout),
+        ("connecting", _) => Some(rules.connect_timeout),
         (_, "unborn") => Some(SPAWN_MAX),
         (_, "close_input") => Some(ms(500)),
         (_, "term") => Some(ms(4_500)),
         (_, "kill") => Some(UNKILLABLE_MAX + ms(1_000)),
         (_, "clear") => Some(LINGERS_MAX + ms(5_000)),
         ("backoff", _) => Some(ms(300_000)),
+        (_, "host") if server.reason() == Some(FaultKind::PullFailed) => Some(ms(60_000)),
         (_, "host") => Some(ms(5_000)),
         (_, "doubt") => Some(ms(2_000)),
         _ => None,

@@ -46,6 +46,7 @@ fn rows() -> Vec<Row> {
         row("in line", &queued, &[]),
         engine("in line, on an engine", &queued, &[]),
         row("no sign yet", &spawning, &[]),
+        engine("its image is being pulled", &spawning, &[Pulling(OWN)]),
         row("spawned, no sign yet", &handshaking, &[]),
         row("spawned, its slot is returned", &handshaking, &[FirstSign(OWN)]),
         row("greeted", &discovering, &[]),
@@ -82,6 +83,11 @@ fn rows() -> Vec<Row> {
         engine("one failure, on an engine", &ready, &[Exited(OWN, own), Gone(OWN), EngineUp]),
         row("the host has no room", &spawning, &[SpawnFailed(OWN, host)]),
         engine("the host has no room, nor blame", &spawning, &[SpawnFailed(OWN, host), EngineUp]),
+        engine(
+            "its image could not be pulled",
+            &spawning,
+            &[Pulling(OWN), Due, SpawnFailed(OWN, FaultKind::Stopped), EngineUp],
+        ),
         engine("its engine is away", &queued, &[EngineAway]),
         engine("it died, or its engine did", &ready, &[Exited(OWN, own), Gone(OWN)]),
         row("no such command", &spawning, &[SpawnFailed(OWN, FaultKind::NotFound)]),
@@ -103,7 +109,7 @@ fn events(newest: Life) -> Vec<Event> {
     for life in [newest, OLD] {
         all.extend([Idle(life), FirstSign(life), Spawned(life), SpawnFailed(life, FaultKind::SpawnFailed)]);
         all.extend([Greeted(life), Discovered(life), Failed(life, FaultKind::Protocol), ProbeOk(life)]);
-        all.extend([Exited(life, fault), Gone(life)]);
+        all.extend([Exited(life, fault), Gone(life), Pulling(life)]);
     }
     all
 }

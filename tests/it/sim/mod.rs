@@ -16,7 +16,7 @@ mod clients;
 mod matrix;
 mod nature;
 mod plants;
-mod rng;
+pub mod rng;
 mod shadow;
 mod swarm;
 mod world;

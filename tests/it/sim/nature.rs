@@ -19,7 +19,16 @@ impl World {
         let cursed = self.chaos && self.now < actor.cursed_until;
         let n = ix as u8;
         let most = if self.faulty(Fault::SlowSpawn, 15) { SPAWN_MAX.as_millis() as u64 } else { 30 };
-        let birth = ms(self.rng.range(1, most));
+        let mut birth = ms(self.rng.range(1, most));
+        if self.actors[ix].needs_engine {
+            self.actors[ix].body.may_abort = self.rng.chance(80);
+            if self.faulty(Fault::Pulls, 50) {
+                self.after(birth, Cause::Body(n, life, Happening::Pulls));
+                self.actors[ix].body.may_abort = true;
+                let longest = if self.rng.chance(20) { 700_000 } else { 3_000 };
+                birth += ms(self.rng.range(10, longest));
+            }
+        }
         let still = if self.faulty(Fault::FailedSpawn, if cursed { 60 } else { 8 }) {
             Some(FaultKind::SpawnFailed)
         } else if self.faulty(Fault::HostIsFull, 5) {
@@ -90,6 +99,7 @@ impl World {
             return;
         }
         match happening {
+            Happening::Pulls => self.tell(ix, Event::Pulling(life)),
             Happening::Born if away => {
                 let span = ms(self.rng.range(0, 3_000));
                 self.after(span, Cause::Body(n, life, Happening::StillBorn(FaultKind::EngineAway)));
@@ -99,6 +109,7 @@ impl World {
                 self.tell(ix, Event::Spawned(life));
                 self.script(ix);
             }
+            Happening::StillBorn(_) if body.state != State::Unborn => (),
             Happening::StillBorn(fault) => {
                 body.state = State::Over;
                 body.cause = Some(if fault == FaultKind::EngineAway { Killer::Outage } else { Killer::Own });
@@ -148,8 +159,14 @@ impl World {
             {
                 self.tell(ix, Event::ProbeOk(life));
             }
+            // It lies in the mailbox of a process that is not born yet; a container's birth can be given up.
+            Action::CloseInput(life)
+                if life == body.life && body.state == State::Unborn && body.may_abort =>
+            {
+                self.after(span, Cause::Body(n, life, Happening::StillBorn(FaultKind::Stopped)));
+            }
+            Action::CloseInput(life) if life == body.life && body.state == State::Unborn => (),
             Action::CloseInput(life) if life == body.life => {
-                claim!(body.state != State::Unborn, "C2 {action:?} misses the unborn");
                 if body.unkillable_until > Time::ZERO {
                     self.actors[ix].body.unkillable_until = now + UNKILLABLE_MAX;
                 }

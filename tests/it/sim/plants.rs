@@ -138,6 +138,7 @@ pub fn of_life(event: Event, life: mcpvisor::base::id::Life) -> Event {
     match event {
         Event::Idle(_) => Event::Idle(life),
         Event::FirstSign(_) => Event::FirstSign(life),
+        Event::Pulling(_) => Event::Pulling(life),
         Event::Spawned(_) => Event::Spawned(life),
         Event::SpawnFailed(_, fault) => Event::SpawnFailed(life, fault),
         Event::Greeted(_) => Event::Greeted(life),

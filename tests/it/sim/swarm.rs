@@ -38,6 +38,7 @@ pub enum Fault {
     AdminRestarts,
     AdminBlocks,
     Curse,
+    Pulls,
     Idle,
 }
 

@@ -64,9 +64,9 @@ pub fn encode(address: &str, method: &str, path: &str, headers: &[(&str, &str)],
 }
 
 /// The body of an answer, read as it comes.
-pub struct Body {
+pub struct Body<S = TcpStream> {
     pub head: Head,
-    from: BufReader<TcpStream>,
+    from: BufReader<S>,
     rest: Rest,
 }
 
@@ -78,9 +78,9 @@ enum Rest {
     Done,
 }
 
-impl Body {
+impl<S: Read> Body<S> {
     /// Reads the head; the body follows by `Read`.
-    pub fn read(mut from: BufReader<TcpStream>) -> io::Result<Body> {
+    pub fn read(mut from: BufReader<S>) -> io::Result<Body<S>> {
         let line = head_line(&mut from)?;
         let status = line.split(' ').nth(1).and_then(|word| word.parse().ok());
         let status = status.ok_or_else(|| broken(format!("not a status line: {line:?}")))?;
@@ -106,19 +106,19 @@ impl Body {
     }
 
     /// The connection, if the body is read to its end and the peer keeps it open.
-    pub fn reuse(mut self) -> Option<BufReader<TcpStream>> {
+    pub fn reuse(mut self) -> Option<BufReader<S>> {
         let done = io::copy(&mut self, &mut io::sink()).is_ok();
         let closes = self.head.header("connection").is_some_and(|value| value.eq_ignore_ascii_case("close"));
         (done && !closes && !matches!(self.rest, Rest::UntilClosed)).then_some(self.from)
     }
 
     /// The socket, to look at or to break.
-    pub fn socket(&self) -> &TcpStream {
+    pub fn socket(&self) -> &S {
         self.from.get_ref()
     }
 }
 
-impl Read for Body {
+impl<S: Read> Read for Body<S> {
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
         let left = match &mut self.rest {
             Rest::Done | Rest::Length(0) => return Ok(0),
@@ -152,7 +152,7 @@ impl Read for Body {
     }
 }
 
-fn head_line(from: &mut BufReader<TcpStream>) -> io::Result<String> {
+fn head_line(from: &mut impl BufRead) -> io::Result<String> {
     let mut line = String::new();
     if from.read_line(&mut line)? == 0 {
         return Err(io::Error::new(io::ErrorKind::UnexpectedEof, "closed before the answer"));

@@ -12,17 +12,24 @@
 )]
 
 pub mod daemon;
+pub mod dockerd;
+pub mod engine;
+pub mod fake_engine;
 pub mod http;
+pub mod images;
 pub mod mcp;
 pub mod peer;
 pub mod processes;
 pub mod raw;
+pub mod real_engine;
+pub mod registry;
 pub mod stdio;
 pub mod upstream;
 pub mod wire;
 
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Mutex, MutexGuard};
 use std::time::{Duration, Instant};
 
 /// How long anything may take before the test says that it will not come. Generous: the machine may be busy.
@@ -66,6 +73,14 @@ pub fn measure_over(span: Duration) {
 /// [`until_within`] the usual patience.
 pub fn until<T>(what: &str, probe: impl FnMut() -> Option<T>) -> T {
     until_within(what, PATIENCE, probe)
+}
+
+/// Held by a test whose dead instance has processes that must live on for a while, and by one that ends what any dead
+/// instance of this host has left.
+pub fn dead_instances() -> MutexGuard<'static, ()> {
+    static ONE: Mutex<()> = Mutex::new(());
+    // A test that failed with it says nothing against the next.
+    ONE.lock().unwrap_or_else(|poisoned| poisoned.into_inner())
 }
 
 /// A directory of this test alone, removed when dropped.

@@ -1,0 +1,15 @@
+//! An engine that is paused, down, silent, denied and back: its machine against tables, and against a simulated
+//! engine that does all of that at random moments; its thread against real engines, and against one that says what a
+//! real one will not say on command.
+#![allow(
+    clippy::disallowed_methods,
+    clippy::unwrap_used,
+    reason = "tests read the clock, start plain threads, and fail by panicking"
+)]
+
+mod ear;
+mod live;
+mod matrix;
+mod scripted;
+mod words;
+mod world;
