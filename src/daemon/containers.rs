@@ -4,6 +4,7 @@
 use super::isolate::{Isolated, isolated};
 use super::launch::{self, home};
 use super::remote;
+use super::watch;
 use crate::base::fault::{Fault, FaultKind};
 use crate::base::id::Life;
 use crate::config::docker_run::{self, Ours, Outcome, Rewritten};
@@ -11,14 +12,13 @@ use crate::config::{Config, ServerConfig, expand_home};
 use crate::engine::api::Engine;
 use crate::engine::by_cli::{CliEngine, Reach};
 use crate::engine::endpoint::Endpoint;
-use crate::engine::engines::{Engines, Memory, Terms};
-use crate::engine::outage;
+use crate::engine::engines::{Engines, Terms};
 use crate::engine::patience::Patience;
 use crate::engine::resolve::{Caller, resolve};
 use crate::engine::watched::Watched;
 use crate::reaper::containers::{clear_dead, clear_earlier};
 use crate::reaper::keeper::Keeper;
-use crate::reaper::labels::{self, Labels};
+use crate::reaper::labels::Labels;
 use crate::reaper::mark::Marker;
 use crate::reaper::removal::Rules;
 use crate::reaper::whose::SHARED;
@@ -34,12 +34,6 @@ use crate::sys::{clock, net, thread};
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
-
-/// `docker_recovery.health_check_timeout`: how long a look at a container may take.
-const HEALTH_PATIENCE: Duration = Duration::from_secs(3);
-
-/// Where outages are remembered.
-const OUTAGES: &str = "outages";
 
 /// Where the cidfiles are, in the state directory.
 const CIDFILES: &str = "cidfiles";
@@ -97,7 +91,7 @@ impl Containers {
         };
         let upkeep = Upkeep { keeper: keeper.clone(), store: store.clone(), rules, pulls: Pulls::default() };
         Containers {
-            engines: Engines::new(terms(keeper, store, board)),
+            engines: Engines::new(terms(config, keeper, store, board)),
             upkeep,
             cidfiles: dir.join(CIDFILES),
         }
@@ -155,7 +149,7 @@ impl Containers {
             return plan;
         }
         let (entry, marker) = (entry.clone(), self.upkeep.keeper.marker().clone());
-        let health_patience = HEALTH_PATIENCE;
+        let health_patience = config.recovery.health_check_timeout;
         let grace = config.stop_grace(&entry);
         match home {
             Home::Host => Box::new(move |life| launch::program(&entry, &marker, life).map(Launch::Process)),
@@ -288,23 +282,10 @@ fn oomed(watched: Option<&Arc<Watched>>) -> Arc<Oomed> {
     }
 }
 
-fn terms(keeper: &Arc<Keeper>, store: &Store, board: &Board) -> Terms {
-    let (recall, remember) = (store.clone(), store.clone());
-    let (marker, board) = (keeper.marker().clone(), board.clone());
-    Terms {
-        policy: outage::Policy::default(),
-        label: Some((labels::INSTANCE.to_owned(), marker.instance.clone())),
-        sweep: Some(Arc::new(move |engine, patience| sweep(engine, &marker, patience))),
-        changed: Some(Arc::new(move |_, _| board.post())),
-        memory: Some(Memory {
-            recall: Arc::new(move |endpoint| recall.recall(OUTAGES, &endpoint.to_string())),
-            remember: Arc::new(move |endpoint, text| {
-                if let Err(fault) = remember.remember(OUTAGES, &endpoint.to_string(), text) {
-                    log::debug!("an outage is not remembered: {fault}");
-                }
-            }),
-        }),
-    }
+fn terms(config: &Config, keeper: &Arc<Keeper>, store: &Store, board: &Board) -> Terms {
+    let marker = keeper.marker().clone();
+    let watch = watch::terms(config, &marker.instance, board, store);
+    Terms { sweep: Some(Arc::new(move |engine, patience| sweep(engine, &marker, patience))), ..watch }
 }
 
 /// What earlier runs left goes before anything is created; what other dead instances left, beside it.

@@ -4,12 +4,11 @@ use super::containers::Containers;
 use super::main_loop::{Budget, Ended, MainLoop, News, Running};
 use super::parts::{Clients, Parts};
 use super::setup::Setup;
-use super::{launch, listen, watch};
+use super::{launch, listen};
 use crate::api::status::About;
 use crate::base::fault::{Fault, FaultKind};
 use crate::base::limits::{SERVER_LOG_BYTES_MAX, STORE_PATIENCE};
 use crate::config::{Config, ServerConfig};
-use crate::engine::engines::Engines;
 use crate::gateway::access::Access;
 use crate::gateway::router::Router;
 use crate::reaper::clear::{Everything, clear_everything};
@@ -96,12 +95,11 @@ pub fn run(setup: &Setup, mut guardian: Option<Link>, started: impl FnOnce(&Star
     let budget = Budget::of(&setup.config);
     keeper.tell(Line::Budget { ms: budget.total().as_millis() as u64 });
 
-    let engines = Engines::new(watch::terms(&setup.config, &instance.id, &board, &store));
     let about = About {
         listen: bound.clone(),
         config_path: setup.path.as_ref().map(|path| path.display().to_string()),
         findings: setup.findings.clone(),
-        engines: engines.clone(),
+        engines: containers.engines.clone(),
     };
     let parts = Parts::new(&setup.config, clients, servers, board.clone(), about, house.logs, store.clone());
     let endpoint = endpoint.map(|endpoint| parts.serve_endpoint(endpoint.listener, endpoint.access));
@@ -124,7 +122,7 @@ pub fn run(setup: &Setup, mut guardian: Option<Link>, started: impl FnOnce(&Star
     let ended = main_loop.run(&inbox, &running);
     ctl.drain(Duration::from_millis(200));
     parts.hub.shutdown(Duration::from_millis(200));
-    engines.close();
+    containers.engines.close();
     end_what_servers_lost(&keeper, cgroup.as_deref());
     removals.close();
     if !store.close(STORE_PATIENCE) {

@@ -15,7 +15,7 @@ use crate::base::id::{Life, ServerName};
 use crate::base::limits::INBOX_MESSAGES_MAX;
 use crate::base::text;
 use crate::base::time::{Time, Wall};
-use crate::engine::watched::{Heard, Subscription, Watched};
+use crate::engine::watched::{Heard, Settled, Subscription, Watched};
 use crate::mcp::items::Kind;
 use crate::reaper::keeper::Keeper;
 use crate::sys::{clock, thread};
@@ -80,6 +80,7 @@ pub fn start(
         tape,
         retired: false,
         dwelling: None,
+        recovering: false,
     };
     if let Some(engine) = charge.engine {
         supervisor.settle_on(engine);
@@ -113,6 +114,8 @@ struct Supervisor {
     retired: bool,
     /// The engine that it lives on, and what is heard of it.
     dwelling: Option<(Arc<Watched>, Subscription)>,
+    /// Its engine is back, and what becomes of this server was not said yet.
+    recovering: bool,
 }
 
 impl Supervisor {
@@ -158,7 +161,12 @@ impl Supervisor {
                 self.pid = pid;
                 self.step(Event::Spawned(life));
             }
-            Report::Contained(life, id) if self.machine.life() == Some(life) => self.container = Some(id),
+            Report::Contained(life, id) if self.machine.life() == Some(life) => {
+                if let Some((_, subscription)) = &self.dwelling {
+                    subscription.follow(&id);
+                }
+                self.container = Some(id);
+            }
             Report::Progress(life, text) if self.machine.life() == Some(life) => {
                 self.progress = Some(text);
                 self.publish();
@@ -205,7 +213,11 @@ impl Supervisor {
         if self.machine.life().is_none() {
             self.orders = None;
             self.pid = None;
-            self.container = None;
+            if self.container.take().is_some()
+                && let Some((_, subscription)) = &self.dwelling
+            {
+                subscription.unfollow();
+            }
         }
         if after.1 != "pulling" {
             self.progress = None;
@@ -216,10 +228,31 @@ impl Supervisor {
         if before != after || matches!(event, Event::ProbeOk(_) | Event::Spawned(_)) {
             self.publish();
         }
+        self.settle(event);
         if let Some((event, fault)) = unborn {
             self.heard_fault(event, fault);
             self.step(event);
         }
+    }
+
+    /// Says of a recovery of its engine how it went for this server.
+    fn settle(&mut self, event: Event) {
+        let Some((_, subscription)) = &self.dwelling else { return };
+        if event == Event::EngineUp {
+            self.recovering = true;
+        }
+        let how = match self.machine.state() {
+            _ if !self.recovering => return,
+            // Its attach never broke, or it had nothing there.
+            "disabled" | "sleeping" => Settled::Unhurt,
+            "ready" if event == Event::EngineUp => Settled::Unhurt,
+            "ready" => Settled::Back,
+            "backoff" | "parked" | "auto_disabled" => Settled::Failed,
+            "waiting" if self.machine.phase() == "host" => Settled::Failed,
+            _ => return,
+        };
+        self.recovering = false;
+        subscription.settled(how);
     }
 
     /// Faults that the machine finds by itself: nobody else could put them into words.

@@ -197,6 +197,6 @@ mod tests {
         check("mcpvisor tape 1\n", "the tape ends before its `policy `line");
         check("mcpvisor tape 1\npolicy 3", "line 2: policy ");
         let (tape, policy, _) = tape_of(1);
-        check(&(tape.print(&policy) + "noise\n"), "line 13: not an event: noise");
+        check(&(tape.print(&policy) + "noise\n"), "line 14: not an event: noise");
     }
 }

@@ -234,7 +234,7 @@ fn lines_that_cannot_be_sent_are_answered() {
     let daemon = Daemon::start(&demo_config(&[("a", "")]), &[]);
     let mut client = Client::of(&daemon, &[]);
     client.write("Hello?\n\n   ");
-    assert_eq!(client.wait("an error", |message| message["id"].is_null())["error"]["code"], -32700);
+    assert_eq!(client.wait("an error", |message| message["error"].is_object())["error"]["code"], -32700);
     let text = "x".repeat(STDIO_LINE_BYTES_MAX);
     let answer = client.ask("tools/call", json!({"name": "a__echo", "arguments": {"text": text}}));
     assert_eq!(answer["error"]["data"]["kind"], "too_large");

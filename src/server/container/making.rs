@@ -160,6 +160,7 @@ impl<'a> Making<'a> {
     /// Written down in our own state and with the guardian, so that it is found whatever dies.
     fn record(&mut self, id: &str) -> Answer {
         self.plan.upkeep.keeper.container(id, self.plan.grace);
+        self.server.tell(Report::Contained(self.life, id.to_owned()));
         if let Err(fault) = self.plan.upkeep.created(self.plan.engine.endpoint(), id, &self.spec) {
             log::warn!("{}: its container is not written down: {fault}", self.server.name);
         }

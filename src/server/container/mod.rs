@@ -70,7 +70,6 @@ pub(super) fn run(birth: Birth, plan: &ContainerPlan) {
         }
     };
     let engine = plan.engine.endpoint().clone();
-    server.tell(Report::Contained(life, id.clone()));
     server.tell(Report::Spawned(life, None));
     let reach = Reach::Api(plan.engine.clone());
     let stdin = attached.socket.try_clone();
