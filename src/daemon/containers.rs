@@ -3,6 +3,7 @@
 
 use super::isolate::{Isolated, isolated};
 use super::launch::{self, home};
+use super::remote;
 use super::watch;
 use crate::base::fault::{Fault, FaultKind};
 use crate::base::id::Life;
@@ -144,6 +145,9 @@ impl Containers {
 
     /// How the lives of this server are made. The entry is copied; the environment is read at every launch.
     pub fn plan(&self, config: &Config, entry: &ServerConfig, home: &Home) -> Box<Plan> {
+        if let Some(plan) = remote::plan(config, entry) {
+            return plan;
+        }
         let (entry, marker) = (entry.clone(), self.upkeep.keeper.marker().clone());
         let health_patience = config.recovery.health_check_timeout;
         let grace = config.stop_grace(&entry);

@@ -7,6 +7,7 @@ pub mod listen;
 pub mod logging;
 pub mod main_loop;
 pub mod parts;
+pub mod remote;
 pub mod serve;
 pub mod setup;
 pub mod watch;

@@ -18,6 +18,7 @@ mod orphans;
 mod outage;
 mod promises;
 mod questions;
+mod remote;
 mod resilience;
 mod routing;
 mod sim;
