@@ -9,7 +9,7 @@ use super::envelope::{INTERNAL_ERROR, INVALID_PARAMS, error_object};
 use super::era::{Era, HEADER_MISMATCH, MISSING_CAPABILITY, UNSUPPORTED_VERSION, VERSION};
 use super::items::splice;
 use super::meta::{self, Asker};
-use super::{envelope, params, scan};
+use super::{params, scan};
 use crate::base::fault::{Fault, FaultKind};
 use crate::base::text::shorten;
 use serde_json::json;
@@ -67,8 +67,12 @@ pub fn result<'a>(
         (Era::Legacy, Era::Legacy) | (Era::Modern, Era::Modern) => Ok(Cow::Borrowed(result)),
         (Era::Legacy, Era::Modern) => Ok(Cow::Owned(meta::result_to_modern(method, result, server_info))),
         (Era::Modern, Era::Legacy) => match params::text(result, "resultType").as_deref() {
-            None | Some("complete") => Ok(Cow::Owned(shown_to_legacy(method, meta::result_to_legacy(result)))),
-            Some("input_required") => Err(not_bridgeable("the server wants input from the user first", to, from)),
+            None | Some("complete") => {
+                Ok(Cow::Owned(shown_to_legacy(method, meta::result_to_legacy(result))))
+            }
+            Some("input_required") => {
+                Err(not_bridgeable("the server wants input from the user first", to, from))
+            }
             Some(other) => {
                 let why = format!("the server answers with a result of type `{}`", shorten(other, 40));
                 Err(not_bridgeable(&why, to, from))
@@ -115,7 +119,8 @@ pub fn discovered(greeting: &str) -> String {
     let capabilities = part("capabilities").filter(|raw| raw.starts_with('{')).unwrap_or("{}");
     let legacy = part("supportedVersions").is_none();
     // The tasks of the legacy era are not those of the modern one.
-    let capabilities = if legacy { meta::members(capabilities, &[("tasks", None)]) } else { capabilities.into() };
+    let capabilities =
+        if legacy { meta::members(capabilities, &[("tasks", None)]) } else { capabilities.into() };
     let instructions = part("instructions").map(|raw| format!(",\"instructions\":{raw}")).unwrap_or_default();
     discover_result(&capabilities, &instructions, info(greeting))
 }
@@ -245,8 +250,7 @@ fn recoded(error: &str, code: i64) -> String {
 
 fn not_bridgeable(why: &str, client: Era, server: Era) -> Fault {
     let (client, server) = (client.name(), server.name());
-    let message =
-        format!("this cannot be carried between a {client} client and a {server} server: {why}");
+    let message = format!("this cannot be carried between a {client} client and a {server} server: {why}");
     Fault::new(FaultKind::NotBridgeable, message)
         .hint(format!("a client that speaks the {server} era of MCP can use it"))
 }
@@ -283,7 +287,12 @@ mod tests {
         check("L>M", "tools/call", odd, stamped);
         check("M>L", "tools/call", stamped, odd);
         check("M>M", "tools/call", stamped, stamped);
-        check("M>L", "tools/call", r#"{"name":"x","requestState":"s","inputResponses":{}}"#, r#"{"name":"x"}"#);
+        check(
+            "M>L",
+            "tools/call",
+            r#"{"name":"x","requestState":"s","inputResponses":{}}"#,
+            r#"{"name":"x"}"#,
+        );
         check("L>M", "tools/call", r#"{"name":"x","task":{"ttl":1}}"#, "not_bridgeable");
         check("L>L", "tools/call", r#"{"name":"x","task":{"ttl":1}}"#, r#"{"name":"x","task":{"ttl":1}}"#);
         check("M>L", "tasks/get", "{}", "not_bridgeable");
@@ -347,12 +356,7 @@ mod tests {
         }
         let odd = r#"{ "code":-32002 , "message":"m" }"#;
         check("L>L", "resources/read", odd, odd);
-        check(
-            "L>M",
-            "resources/read",
-            odd,
-            r#"{ "code":-32602 , "message":"m","data":{"uri":"x:\/\/1"} }"#,
-        );
+        check("L>M", "resources/read", odd, r#"{ "code":-32602 , "message":"m","data":{"uri":"x:\/\/1"} }"#);
         let gone = r#"{"code":-32602,"message":"m","data":{"uri":"u"}}"#;
         check("M>L", "resources/read", gone, r#"{"code":-32002,"message":"m","data":{"uri":"u"}}"#);
         check("M>L", "tools/call", gone, gone);
@@ -405,6 +409,9 @@ mod tests {
     fn tools() {
         let plain = r#"{"name":"a","outputSchema":{"type":"object"}}"#;
         assert!(matches!(tool_to_legacy(plain), Cow::Borrowed(_)));
-        assert!(tool_to_legacy(r#"{"outputSchema":{"type":"string"}}"#).contains("\"result\":{\"type\":\"string\"}"));
+        assert!(
+            tool_to_legacy(r#"{"outputSchema":{"type":"string"}}"#)
+                .contains("\"result\":{\"type\":\"string\"}")
+        );
     }
 }
