@@ -6,7 +6,6 @@ use super::replay::event;
 use super::sessions::Mount;
 use crate::base::id::ServerName;
 use crate::mcp::envelope::{self, Outcome};
-use crate::mcp::items::Kind;
 use crate::mcp::meta;
 use parking_lot::Mutex;
 use std::collections::{BTreeMap, BTreeSet};
@@ -18,13 +17,6 @@ pub struct Wanted {
     pub lists: BTreeSet<&'static str>,
     pub resources: BTreeSet<(ServerName, String)>,
 }
-
-/// The member of `notifications` that asks for a list's changes, and the list.
-pub const LISTS: [(&str, Kind); 3] = [
-    ("toolsListChanged", Kind::Tools),
-    ("promptsListChanged", Kind::Prompts),
-    ("resourcesListChanged", Kind::Resources),
-];
 
 #[derive(Debug)]
 struct Listener {

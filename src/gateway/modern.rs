@@ -7,7 +7,7 @@
 use super::catalogue::Catalogue;
 use super::crossing::Caller;
 use super::http::{Exchange, Request};
-use super::listeners::{LISTS, Wanted};
+use super::listeners::Wanted;
 use super::methods::{Begun, Methods, own_info};
 use super::open_call::{Heard, OpenCall};
 use super::replay::event;
@@ -21,7 +21,7 @@ use crate::mcp::bridge;
 use crate::mcp::envelope::{self, INVALID_PARAMS, METHOD_NOT_FOUND, Outcome};
 use crate::mcp::era::{self, Era, Refusal};
 use crate::mcp::features::Level;
-use crate::mcp::items::Kind;
+use crate::mcp::items::{Kind, LISTENED};
 use crate::mcp::meta::{self, Asker};
 use crate::mcp::params::{self, Address};
 use crate::mcp::{mirrored, scan};
@@ -292,7 +292,7 @@ impl Post<'_> {
         let is_true = |key: &str| scan::find(asked, key).is_some_and(|span| &asked[span] == "true");
         let mut wanted = Wanted::default();
         let mut said = Vec::new();
-        for (key, kind) in LISTS {
+        for (key, kind) in LISTENED {
             if is_true(key) && self.offers(kind.capability()) {
                 wanted.lists.insert(kind.changed());
                 said.push(format!("\"{key}\":true"));

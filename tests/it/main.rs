@@ -14,6 +14,7 @@ mod engine;
 mod http;
 mod interop;
 mod kill;
+mod modern;
 mod orphans;
 mod outage;
 mod promises;

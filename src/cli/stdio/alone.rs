@@ -3,8 +3,8 @@
 
 use super::lane::Lane;
 use crate::base::limits::STDIO_LISTENS_MAX;
-use crate::gateway::listeners::LISTS;
 use crate::mcp::envelope;
+use crate::mcp::items::LISTENED;
 use crate::mcp::{meta, scan};
 use parking_lot::Mutex;
 use std::collections::BTreeMap;
@@ -83,7 +83,7 @@ pub fn caught_up(acknowledged: &str) -> Vec<Vec<u8>> {
     let honoured = scan::find(acknowledged, "notifications").map_or("{}", |span| &acknowledged[span]);
     let mark = (meta::SUBSCRIPTION_ID, meta::get(acknowledged, meta::SUBSCRIPTION_ID));
     let mut news = Vec::new();
-    for (key, kind) in LISTS {
+    for (key, kind) in LISTENED {
         if scan::find(honoured, key).is_some_and(|span| &honoured[span] == "true") {
             news.push(envelope::notification(kind.changed(), Some(&meta::edit("{}", &[mark]))));
         }
