@@ -3,9 +3,13 @@
 
 pub mod calls;
 pub mod envelope;
+pub mod era;
 pub mod features;
 pub mod handshake;
+pub mod headers;
 pub mod items;
 pub mod line;
+pub mod meta;
 pub mod params;
+pub mod probe;
 pub mod scan;
