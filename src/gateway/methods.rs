@@ -13,6 +13,7 @@ use crate::base::fault::{Fault, FaultKind};
 use crate::base::id::ServerName;
 use crate::base::text::shorten;
 use crate::mcp::envelope::{self, INVALID_PARAMS, METHOD_NOT_FOUND};
+use crate::mcp::era::Era;
 use crate::mcp::features::{Feature, Level};
 use crate::mcp::items::{Kind, splice};
 use crate::mcp::{handshake, params, scan};
@@ -146,8 +147,15 @@ impl Methods {
     }
 
     fn send(&self, session: &Session, id: &str, method: &str, params: &str) -> Begun {
-        let request =
-            Request { mount: &session.mount, session: session.number, id, method, params, patience: None };
+        let request = Request {
+            mount: &session.mount,
+            session: session.number,
+            id,
+            method,
+            params,
+            era: Some(Era::Legacy),
+            patience: None,
+        };
         match self.router.open(&request) {
             Ok(call) => Begun::Sent(Box::new(call)),
             Err(fault) => Begun::Done(Err(fault_error(method, &fault))),

@@ -13,6 +13,7 @@ use crate::base::text;
 use crate::base::time::Time;
 use crate::mcp::calls::NewCall;
 use crate::mcp::envelope;
+use crate::mcp::era::Era;
 use crate::mcp::items::{self, Kind};
 use crate::mcp::params::{self, Address};
 use crate::server::board::Board;
@@ -44,6 +45,8 @@ pub struct Request<'a> {
     pub id: &'a str,
     pub method: &'a str,
     pub params: &'a str,
+    /// The client's, which a server of both eras is spoken to in; nothing for one that takes either.
+    pub era: Option<Era>,
     /// The caller's own patience, if it is less than the server's.
     pub patience: Option<Duration>,
 }
@@ -79,6 +82,9 @@ impl Router {
         let params = |id: CallId| Some(rewritten(request.params, token_span.clone(), edit.as_ref(), id));
         loop {
             let link = self.ready_link(&server, until, is_cancelled)?;
+            if !server.is_usable_by(request.era, &link) {
+                continue;
+            }
             let waiter = Waiter::Caller { slot: slot.clone(), token: token.clone() };
             match link.call(new.clone(), waiter, request.method, params) {
                 Ok(id) => {

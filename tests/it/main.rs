@@ -11,6 +11,7 @@ mod demo;
 mod docker;
 mod endpoint;
 mod engine;
+mod eras;
 mod http;
 mod interop;
 mod kill;
