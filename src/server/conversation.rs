@@ -52,6 +52,8 @@ enum Stage {
     Greeting,
     Discovering,
     Serving,
+    /// The session was lost, and another is made with the same life: as far as the machine knows, it serves.
+    GreetingAgain,
     /// Broken beyond use; only the supervisor's orders count now.
     Failed,
 }
@@ -79,6 +81,31 @@ impl Conversation {
             garbage: 0,
             era: Era::Legacy,
             hush: None,
+        }
+    }
+
+    /// The server has forgotten our session: what waits is sent when it has greeted us again.
+    pub fn greet_again(&mut self) {
+        if self.stage == Stage::Serving {
+            self.stage = Stage::GreetingAgain;
+            self.greet();
+        }
+    }
+
+    /// This request will not be answered.
+    pub fn unanswered(&mut self, id: CallId, fault: Fault) {
+        let Some(pending) = self.link.answered(id) else { return };
+        match pending.waiter {
+            Waiter::Caller { slot, .. } => slot.answer(Answer::Fault(fault)),
+            Waiter::Own(Purpose::List(_)) if self.has_served() => {
+                log::warn!("{}: {fault}; its old list stays", self.server.name);
+                self.list = None;
+                self.list_next();
+            }
+            Waiter::Own(Purpose::Initialize | Purpose::Discover | Purpose::List(_)) => self.fail(fault),
+            Waiter::Own(Purpose::Listen) => self.link.listen_over(id, false),
+            // An unanswered ping is counted by the machine; what was told is told anew to the next session.
+            Waiter::Own(Purpose::Probe | Purpose::Told) => log::debug!("{}: {fault}", self.server.name),
         }
     }
 
@@ -177,10 +204,24 @@ impl Conversation {
         }
     }
 
+    /// A new session: it knows nothing of what the old one was told, and may have other lists.
+    pub(super) fn greeted_again(&mut self) {
+        self.stage = Stage::Serving;
+        // If it cannot be sent, nothing is, and the probes will show it.
+        let _ = self.link.send(envelope::notification("notifications/initialized", None));
+        self.server.say(&self.link, &Said::Ready);
+        self.list_next();
+    }
+
+    /// Its first lists are complete.
+    fn has_served(&self) -> bool {
+        matches!(self.stage, Stage::Serving | Stage::GreetingAgain)
+    }
+
     fn refused(&mut self, method: &str, error: &str) {
         let message = scan::find(error, "message").and_then(|span| scan::string(&error[span]));
         let message = text::shorten(message.as_deref().unwrap_or(error), 200);
-        if self.stage == Stage::Serving {
+        if self.has_served() && method != "initialize" {
             log::warn!("{}: {method} was refused: {message}; its old list stays", self.server.name);
             self.list = None;
             return self.list_next();
@@ -330,13 +371,13 @@ impl Conversation {
         self.garbage += 1;
         if self.garbage <= 3 {
             let shown = text::shorten(&String::from_utf8_lossy(&line[..line.len().min(400)]), 120);
-            log::warn!("{}: a line on its stdout is {why}: {shown}", self.server.name);
+            let line = if self.link.is_remote() { "a message of it" } else { "a line on its stdout" };
+            log::warn!("{}: {line} is {why}: {shown}", self.server.name);
         }
         if self.garbage == GARBAGE_LINES_MAX {
-            let message = format!("{GARBAGE_LINES_MAX} lines on its stdout were not JSON-RPC");
-            self.fail(
-                Fault::new(FaultKind::Protocol, message).hint("a server must log to stderr, not to stdout"),
-            );
+            let message = format!("{GARBAGE_LINES_MAX} lines of it were not JSON-RPC");
+            let hint = if self.link.is_remote() { "" } else { "a server must log to stderr, not to stdout" };
+            self.fail(Fault::new(FaultKind::Protocol, message).hint(hint));
         }
     }
 

@@ -1,10 +1,12 @@
-//! The byte path to one life: its stdin, and the calls that wait for it.
+//! The byte path to one life: its stdin or its HTTP requests, and the calls that wait for it.
 //!
 //! Any thread may call; no lock is held while anything waits. What the child does not read at once is queued in the
-//! outbox and flushed by the life's thread. Whoever removes a call from the pending ones owns its answer.
+//! outbox and flushed by the life's thread; what goes to a remote server is queued for its workers. Whoever removes a
+//! call from the pending ones owns its answer.
 
 use super::listening::Listening;
 use super::outbox::Outbox;
+use super::remote::Remote;
 use super::slot::{Answer, Slot};
 use crate::base::fault::{Fault, FaultKind};
 use crate::base::id::{CallId, Life};
@@ -48,22 +50,23 @@ pub enum Purpose {
 pub struct Link {
     pub life: Life,
     calls: Mutex<Calls<Waiter>>,
-    outbox: Outbox,
+    way: Way,
     /// What is said with a modern server beside calls; nothing in the legacy era.
     modern: OnceLock<Mutex<Listening>>,
     /// Whether a client's call has gone to this life: 0 no, 1 yes, 2 it makes way for a life of another era.
     used: AtomicU8,
 }
 
+/// How lines get to the server.
+#[derive(Debug)]
+enum Way {
+    Pipe(Outbox),
+    Remote(Remote),
+}
+
 impl Link {
     pub fn new(life: Life, stdin: OwnedFd, wake: Wake) -> Link {
-        Link {
-            life,
-            calls: Mutex::new(Calls::new()),
-            outbox: Outbox::new(stdin, wake),
-            modern: OnceLock::new(),
-            used: AtomicU8::new(0),
-        }
+        Link::over_way(life, Way::Pipe(Outbox::new(stdin, wake)))
     }
 
     /// The era of this life. Whoever is given a link by its server may rely on it.
@@ -115,6 +118,27 @@ impl Link {
         self.claim(2)
     }
 
+    pub fn remote(life: Life, remote: Remote) -> Link {
+        Link::over_way(life, Way::Remote(remote))
+    }
+
+    fn over_way(life: Life, way: Way) -> Link {
+        Link { life, calls: Mutex::new(Calls::new()), way, modern: OnceLock::new(), used: AtomicU8::new(0) }
+    }
+
+    /// Whether the server runs elsewhere.
+    pub fn is_remote(&self) -> bool {
+        matches!(self.way, Way::Remote(_))
+    }
+
+    /// The version that was agreed on with the server.
+    pub fn agreed(&self, version: &str) {
+        match &self.way {
+            Way::Pipe(_) => (),
+            Way::Remote(remote) => remote.agreed(version),
+        }
+    }
+
     /// Opens a call and sends it; `params` says what the params are, given the id that stands for the progress
     /// token. On `Err` nobody will answer the waiter: the call was never open, or is closed again.
     pub fn call<'a>(
@@ -135,35 +159,64 @@ impl Link {
         }
     }
 
-    /// Sends one line; the newline is added here. Never blocks.
+    /// Sends one line, without a newline. Never blocks.
     pub fn send(&self, mut line: Vec<u8>) -> Result<(), Fault> {
-        line.push(b'\n');
-        self.outbox.send(line)
+        match &self.way {
+            Way::Pipe(outbox) => {
+                line.push(b'\n');
+                outbox.send(line)
+            }
+            Way::Remote(remote) => remote.send(line),
+        }
+    }
+
+    /// Its stdin, if it has one.
+    fn outbox(&self) -> Option<&Outbox> {
+        match &self.way {
+            Way::Pipe(outbox) => Some(outbox),
+            Way::Remote(_) => None,
+        }
+    }
+
+    /// Nobody waits for `id` any more.
+    fn over(&self, id: CallId) {
+        match &self.way {
+            Way::Pipe(_) => (),
+            Way::Remote(remote) => remote.over(id),
+        }
     }
 
     /// Writes what is queued, as far as the child takes it. Called by the life's thread.
     pub fn flush(&self) {
-        self.outbox.flush();
+        if let Some(outbox) = self.outbox() {
+            outbox.flush();
+        }
     }
 
     /// Stdin, if something waits for room in it. Only the life's thread closes stdin, so what it polls stays open.
     pub fn clogged(&self) -> Option<Arc<OwnedFd>> {
-        self.outbox.clogged()
+        self.outbox()?.clogged()
     }
 
     /// The server has closed its stdin, or has ended.
     pub fn is_broken(&self) -> bool {
-        self.outbox.is_broken()
+        self.outbox().is_some_and(Outbox::is_broken)
     }
 
     /// The server reads EOF; what was still queued is lost with it.
     pub fn close_stdin(&self) {
-        self.outbox.close();
+        if let Some(outbox) = self.outbox() {
+            outbox.close();
+        }
     }
 
     /// Removes the call: whoever gets `Some` owns its answer.
     pub fn answered(&self, id: CallId) -> Option<Pending<Waiter>> {
-        self.calls.lock().answer(id)
+        let pending = self.calls.lock().answer(id);
+        if pending.is_some() {
+            self.over(id);
+        }
+        pending
     }
 
     /// The same for a call of our own of this purpose.
@@ -175,7 +228,11 @@ impl Link {
 
     /// The caller gives up. `false`: the answer is on its way to its slot already and must be taken.
     pub fn abandon(&self, id: CallId) -> bool {
-        self.calls.lock().abandon(id).is_some()
+        let was_open = self.calls.lock().abandon(id).is_some();
+        if was_open {
+            self.over(id);
+        }
+        was_open
     }
 
     /// A client cancels its own request; its waiting thread hears of it through its slot.
@@ -190,6 +247,11 @@ impl Link {
 
     /// Tells the server that nobody waits for `id` any more.
     pub fn tell_cancelled(&self, id: CallId, reason: Option<&str>) {
+        if let Way::Remote(remote) = &self.way
+            && !remote.cancel(id)
+        {
+            return;
+        }
         let reason = reason.map(|reason| format!(",\"reason\":{reason}")).unwrap_or_default();
         let params = format!("{{\"requestId\":{}{reason}}}", id.0);
         // A server that takes no more input cannot be told, and does not need to be.
@@ -248,9 +310,13 @@ impl Link {
     /// The life is over: every caller is answered at once, and later calls are refused with the same fault.
     pub fn life_over(&self, fault: &Fault) {
         let over = self.calls.lock().life_over(fault.clone());
-        for (_, pending) in over {
+        for (id, pending) in over {
+            let fault = match &self.way {
+                Way::Pipe(_) => fault.clone(),
+                Way::Remote(remote) => remote.verdict(id, fault),
+            };
             if let Waiter::Caller { slot, .. } = pending.waiter {
-                slot.answer(Answer::Fault(fault.clone()));
+                slot.answer(Answer::Fault(fault));
             }
         }
     }

@@ -19,6 +19,7 @@ mod orphans;
 mod outage;
 mod promises;
 mod questions;
+mod remote;
 mod resilience;
 mod routing;
 mod sim;

@@ -101,6 +101,9 @@ impl Conversation {
     fn greeted(&mut self, greeting: Result<Greeting, Fault>) {
         let greeting = match greeting {
             Ok(greeting) => greeting,
+            Err(fault) if self.link.is_remote() => {
+                return self.fail(fault.hint("is the `url` that of an MCP endpoint?"));
+            }
             Err(fault) => return self.fail(fault),
         };
         self.server.eras.settle(greeting.era);
@@ -109,7 +112,11 @@ impl Conversation {
         if greeting.era == Era::Modern {
             self.link.is_modern(Listening::new(&greeting, &self.server.features));
         }
+        self.link.agreed(&greeting.version);
         self.server.greeted(greeting);
+        if self.stage == Stage::GreetingAgain {
+            return self.greeted_again();
+        }
         self.stage = Stage::Discovering;
         self.tell(Event::Greeted(self.life), None);
         match self.era {
