@@ -179,8 +179,8 @@ impl Api {
         let Ok(patience) = span_parameter(request, "timeout", exchange) else { return };
         let deadline = patience.map(|patience| clock::now() + patience);
         let (mount, method) = (&Mount::All, "tools/call");
-        let caller = Caller::LEGACY;
-        let call = CallRequest { mount, session: NOBODY, id: "0", method, params, patience, caller };
+        let (era, caller) = (None, Caller::LEGACY);
+        let call = CallRequest { mount, session: NOBODY, id: "0", method, params, era, patience, caller };
         let mut open = match self.router.open(&call) {
             Ok(open) => open,
             Err(fault) => return fail(exchange, status_of(&fault), &fault),

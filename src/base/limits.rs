@@ -383,3 +383,62 @@ pub const OWED_PAUSE_MAX: Duration = Duration::from_secs(60);
 /// A create that was asked for and never answered takes effect within this time, or never. 60 s: the patience of whoever
 /// asked; a removal of which no id is known is owed that long.
 pub const CREATE_LATEST: Duration = Duration::from_secs(60);
+
+/// That a server does not speak an era is believed for this long. 7 days: servers are updated, and asking once more costs
+/// one start.
+pub const ERA_DOUBT: Duration = Duration::from_secs(7 * 24 * 3600);
+
+/// Silence at the first question of an era that may not be spoken, beyond thrice the time that the server took before.
+pub const ERA_SILENCE_MIN: Duration = Duration::from_secs(1);
+
+/// A `subscriptions/listen` that was open for less is not opened again at once when the server ends it, but with the next
+/// probe. 10 s: a server that ends every one is asked a few times a minute at most.
+pub const LISTEN_MIN: Duration = Duration::from_secs(10);
+/// Calls in flight to one remote server, each with a thread and a connection; further ones wait in its queue.
+pub const REMOTE_CALLS_MAX: usize = 16;
+
+/// Beside them: pings, notifications and answers, so that none of them ever waits for a call to end.
+pub const REMOTE_URGENT_MAX: usize = 2;
+
+/// A thread of a remote server that has nothing to send ends after this.
+pub const REMOTE_IDLE: Duration = Duration::from_secs(30);
+
+/// From the address to an open connection, TLS and proxy included; past this the server is `unreachable`.
+pub const REMOTE_CONNECT: Duration = Duration::from_secs(10);
+
+/// One write to a remote server may take this long; there is no limit to a whole request, which may be large and slow.
+pub const REMOTE_WRITE: Duration = Duration::from_secs(30);
+
+/// What is answered without work being done (a notification, a ping, the older transport's POST): past this it is
+/// taken for lost. A call has its own deadline.
+pub const REMOTE_REPLY: Duration = Duration::from_secs(30);
+
+/// A silent event stream is opened anew after this: a connection whose other end has vanished looks the same.
+pub const REMOTE_SILENCE: Duration = Duration::from_secs(10 * 60);
+
+/// Kept open without use. 3 s: servers close idle connections after 5 s (Node, uvicorn), and who sends into a close
+/// cannot know whether it was read.
+pub const REMOTE_KEEP_ALIVE: Duration = Duration::from_secs(3);
+
+/// Bytes that came from one remote server and were not looked at yet; who reads more waits.
+pub const REMOTE_INBOX_BYTES_MAX: usize = 16 << 20;
+
+/// An error body of a remote server, of which we read this much for its message.
+pub const REMOTE_ERROR_BYTES_MAX: u64 = 64 << 10;
+
+/// Times that one stream is taken up again without anything new on it; then it is given up.
+pub const REMOTE_RESUMES_MAX: u32 = 5;
+
+/// The longest pause before an event stream is opened again.
+pub const REMOTE_PAUSE_MAX: Duration = Duration::from_secs(60);
+
+/// A session lost again within this is no accident: the life ends, and the machine's backoff decides.
+pub const REMOTE_SESSION_MIN: Duration = Duration::from_secs(30);
+
+/// Ending the session with a server that we leave (DELETE); past this it is left as it is.
+pub const REMOTE_BYE: Duration = Duration::from_secs(2);
+
+/// Redirects within one origin that one request follows.
+pub const REMOTE_REDIRECTS_MAX: usize = 3;
+
+const _: () = assert!(REMOTE_BYE.as_millis() < LIFE_CLEARING.as_millis());

@@ -287,6 +287,7 @@ fn applies(entry: &Entry, asked: Option<&Field>, notes: &mut Notes) -> bool {
             "not isolated: the server is a container already"
         }
         Some(Launch::Process { .. }) => return true,
+        Some(Launch::Remote { .. }) => "ignored: a remote server runs elsewhere",
         Some(Launch::Unsupported) | None if entry.remote => "ignored: a remote server runs elsewhere",
         Some(Launch::Unsupported) | None => return false,
     };

@@ -1,11 +1,10 @@
-//! What an entry runs: a process, or a remote server, which this version shows and does not run.
+//! What an entry runs: a process, or a remote server (`remote.rs`).
 
 use super::docker_run::{self, Ours, Outcome};
 use super::fields::{Field, Fields, written_again};
 use super::json::Value;
 use super::notes::{Notes, Spot};
-use super::{Launch, Template};
-use crate::base::fault::FaultKind;
+use super::{Launch, Template, remote};
 use crate::base::text::{nearest, shorten};
 use std::collections::BTreeMap;
 
@@ -14,7 +13,7 @@ use std::collections::BTreeMap;
 enum Protocol {
     Auto,
     Stdio,
-    Remote,
+    Remote(super::Protocol),
 }
 
 /// Names that mark a process as ours; a server cannot be given others.
@@ -31,12 +30,15 @@ pub fn read(fields: &mut Fields, entry_at: usize, notes: &mut Notes) -> Option<L
     let headers = fields.take("headers");
     let entry = Spot { at: entry_at, key: fields.key().to_owned() };
     let remote = match protocol? {
-        Protocol::Remote => true,
-        Protocol::Stdio => false,
-        Protocol::Auto => command.is_none() && url.is_some(),
+        Protocol::Remote(protocol) => Some(protocol),
+        Protocol::Stdio => None,
+        Protocol::Auto => (command.is_none() && url.is_some()).then_some(super::Protocol::Auto),
     };
-    if remote {
-        return remote_server(&entry, url, headers, notes);
+    if let Some(protocol) = remote {
+        for ignored in [command, args, env, working_dir].into_iter().flatten() {
+            notes.warn(&ignored.key_spot(), "ignored: the entry is a remote server", "");
+        }
+        return remote::read(&entry, url, headers, protocol, notes);
     }
     for ignored in [url, headers].into_iter().flatten() {
         notes.warn(&ignored.key_spot(), "ignored: the entry runs a `command`", "");
@@ -87,7 +89,8 @@ fn protocol(fields: &mut Fields, notes: &mut Notes) -> Option<Protocol> {
     match text.as_deref() {
         Some("" | "auto") => Some(Protocol::Auto),
         Some("stdio") => Some(Protocol::Stdio),
-        Some("http" | "sse" | "streamablehttp") => Some(Protocol::Remote),
+        Some("http" | "streamablehttp") => Some(Protocol::Remote(super::Protocol::Http)),
+        Some("sse") => Some(Protocol::Remote(super::Protocol::Sse)),
         other => {
             let near = other.and_then(|typed| nearest(&shorten(typed, 64), NAMES));
             let hint = near.map(|near| format!("did you mean `{near}`?")).unwrap_or_default();
@@ -95,28 +98,6 @@ fn protocol(fields: &mut Fields, notes: &mut Notes) -> Option<Protocol> {
             None
         }
     }
-}
-
-fn remote_server(
-    entry: &Spot,
-    url: Option<Field>,
-    headers: Option<Field>,
-    notes: &mut Notes,
-) -> Option<Launch> {
-    if let Some(headers) = headers {
-        variables(&headers, notes);
-    }
-    match url {
-        None => notes.bad(entry, "a remote server needs a `url`", "or set `protocol` to `stdio`"),
-        Some(url) if url.text().is_none() => notes.bad(&url.spot, url.unexpected("a URL"), ""),
-        Some(url) => {
-            let message = "remote servers are not yet supported; the entry is kept and shown as parked";
-            let hint = "until then run a local bridge, like npx mcp-remote";
-            notes.park(FaultKind::NotSupported, &url.spot, message, hint);
-            notes.error(&url.spot, message, hint);
-        }
-    }
-    None
 }
 
 fn program(command: Option<Field>, entry: &Spot, notes: &mut Notes) -> Option<Template> {
@@ -150,7 +131,7 @@ fn arguments(field: &Field, notes: &mut Notes) -> Option<Vec<Template>> {
     read.into_iter().collect()
 }
 
-/// `env`, or the headers of a remote server: names and secret values.
+/// `env`: names and secret values.
 fn variables(field: &Field, notes: &mut Notes) -> Option<Vec<(String, Template)>> {
     if field.members().is_none() {
         notes.bad(&field.spot, field.unexpected("an object"), "write it like {\"NAME\": \"value\"}");
@@ -177,7 +158,7 @@ fn variables(field: &Field, notes: &mut Notes) -> Option<Vec<(String, Template)>
 }
 
 /// The members in the order of the file; of a name that is written twice the last.
-fn latest<'t>(field: &Field<'t>, notes: &mut Notes) -> Vec<(&'t str, Field<'t>)> {
+pub(super) fn latest<'t>(field: &Field<'t>, notes: &mut Notes) -> Vec<(&'t str, Field<'t>)> {
     let members = field.members().unwrap_or_default();
     let last: BTreeMap<&str, usize> = members.iter().map(|(name, field)| (*name, field.key_at)).collect();
     let counts = |(name, field): &(&str, Field)| {
@@ -191,7 +172,7 @@ fn latest<'t>(field: &Field<'t>, notes: &mut Notes) -> Vec<(&'t str, Field<'t>)>
     members.into_iter().filter(counts).collect()
 }
 
-fn variable(field: &Field, notes: &mut Notes) -> Option<Template> {
+pub(super) fn variable(field: &Field, notes: &mut Notes) -> Option<Template> {
     let text = match &field.node.value {
         Value::Number(text) => text.clone(),
         Value::Bool(flag) => flag.to_string(),
@@ -204,7 +185,7 @@ fn variable(field: &Field, notes: &mut Notes) -> Option<Template> {
 }
 
 /// A string with references. What it is not is a problem of the server.
-fn template(field: &Field, expected: &str, notes: &mut Notes) -> Option<Template> {
+pub(super) fn template(field: &Field, expected: &str, notes: &mut Notes) -> Option<Template> {
     let Some(text) = field.text() else {
         let hint = match &field.node.value {
             Value::Number(text) => format!("put it in double quotes: \"{}\"", shorten(text, 40)),

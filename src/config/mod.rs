@@ -11,6 +11,7 @@
 //! launch.rs   what an entry runs                            keys.rs   known keys that are not read
 //! isolation.rs  servers in containers                       listen.rs addresses
 //! docker_run  a `docker run` made ours
+//! remote.rs   a remote server: url, headers
 //! template.rs ${env:NAME}, ~                                notes.rs  findings, problems
 //! locate.rs   where config and state may be                 report.rs findings for a terminal
 //! ```
@@ -29,6 +30,7 @@ mod launch;
 mod notes;
 mod place;
 mod read;
+mod remote;
 mod server;
 mod span;
 
@@ -36,11 +38,13 @@ pub use isolation::{Access, Isolation, PullPolicy};
 pub use listen::is_loopback;
 pub use locate::{candidates, state_dir};
 pub use read::{decode, parse};
+pub use remote::is_header_value;
 pub use report::report;
 pub use template::{Template, expand_home};
 
 use crate::base::fault::Fault;
 use crate::base::id::{ServerName, Slug};
+use crate::mcp::era::Era;
 use crate::mcp::features::Feature;
 use std::time::Duration;
 
@@ -139,6 +143,8 @@ pub struct ServerConfig {
     pub stop_grace: Option<Duration>,
     /// What is declared to the server that clients can be asked for.
     pub client_features: Vec<Feature>,
+    /// The era of the protocol that it is spoken to in; nothing means whichever it speaks.
+    pub era: Option<Era>,
     /// How its command is put into a container; nothing if it runs on the host.
     pub isolation: Option<Box<Isolation>>,
     /// Its own engine; see [`Config::engine`].
@@ -161,8 +167,27 @@ pub enum Launch {
         env: Vec<(String, Template)>,
         working_dir: Option<Template>,
     },
+    /// A remote server.
+    Remote {
+        /// What follows its `?` never shows.
+        url: Template,
+        /// Names are unique in any case; values never show.
+        headers: Vec<(String, Template)>,
+        protocol: Protocol,
+    },
     /// Nothing that this version can run. INVARIANT: the entry has a problem.
     Unsupported,
+}
+
+/// Which transport a remote server speaks.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Protocol {
+    /// Streamable HTTP first, then HTTP with SSE, as the specification says.
+    Auto,
+    /// Streamable HTTP.
+    Http,
+    /// HTTP with SSE, the transport of 2024-11-05.
+    Sse,
 }
 
 impl Config {

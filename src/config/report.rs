@@ -166,7 +166,13 @@ fn secrets(node: &Node, text: &str, secret: bool, found: &mut Vec<Range<usize>>)
     match &node.value {
         Value::Object(members) => {
             for member in members {
-                secrets(&member.value, text, secret || is_secret(&member.key), found);
+                if member.key == "url" && !secret && matches!(member.value.value, Value::Text(_)) {
+                    let at = member.value.at;
+                    let hidden = hidden_in_url(&text[at..member.value.end]);
+                    found.extend(hidden.map(|range| at + range.start..at + range.end));
+                } else {
+                    secrets(&member.value, text, secret || is_secret(&member.key), found);
+                }
             }
         }
         Value::Array(items) => {
@@ -207,6 +213,17 @@ fn assigned(before: &str, argument: &str) -> Option<usize> {
         None => return None,
     };
     Some(name + argument[name..].find('=')? + 1)
+}
+
+/// Of a quoted URL, what stands before its host's `@` and behind its `?`.
+fn hidden_in_url(quoted: &str) -> impl Iterator<Item = Range<usize>> + use<> {
+    let host = quoted.find("://").map_or(1, |at| at + 3);
+    let host_end =
+        quoted[host.min(quoted.len())..].find(['/', '?', '"']).map_or(quoted.len(), |at| host + at);
+    let user = quoted.get(host..host_end).and_then(|host| host.rfind('@')).map(|at| host..host + at);
+    let end = quoted.len() - usize::from(quoted.len() > 1 && quoted.ends_with('"'));
+    let query = quoted.find('?').map(|at| at + 1..end.max(at + 1));
+    user.into_iter().chain(query)
 }
 
 fn is_secret(key: &str) -> bool {
@@ -261,6 +278,8 @@ mod tests {
             r#"{"env": {"A": "ghp_1", "B": "${env:B}", "C": 42}, "x": "y"}"#,
             r#"{"env": {"A": "*****", "B": "${env:B}", "C": **}, "x": "y"}"#,
         );
+        check(r#"{"url": "http://a:b@h/x?k=v"}"#, r#"{"url": "http://***@h/x?***"}"#);
+        check(r#"{"url": "http://h/a@b"}"#, r#"{"url": "http://h/a@b"}"#);
         check(r#"{"api_key": "s3cr3t", "headers": ["a b"]}"#, r#"{"api_key": "******", "headers": ["***"]}"#);
         check(
             r#"{"args": ["-ie", "A=s1", "--env=B=s2", "-eC=s3", "--env", "D", "E=f", "-e", "G=${env:G}"]}"#,

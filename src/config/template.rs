@@ -14,7 +14,17 @@ use std::path::{Path, PathBuf};
 #[derive(Clone, PartialEq, Eq)]
 pub struct Template {
     raw: String,
-    secret: bool,
+    secret: Secret,
+}
+
+/// What of a template must not be shown.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Secret {
+    Nothing,
+    /// All of it, if it has any text of its own beside the references.
+    All,
+    /// What follows the first `?`.
+    Query,
 }
 
 /// Bytes between `${` and `}`; a bracket that is further away closes something else.
@@ -41,17 +51,23 @@ enum Piece<'t> {
 impl Template {
     pub fn parse(raw: &str) -> Result<Template, TemplateError> {
         Pieces(raw).try_for_each(|piece| piece.map(drop))?;
-        Ok(Template { raw: raw.to_owned(), secret: false })
+        Ok(Template { raw: raw.to_owned(), secret: Secret::Nothing })
     }
 
     /// A template that resolves to exactly this text.
     pub fn literal(text: &str) -> Template {
-        Template { raw: text.replace("${", "$${"), secret: false }
+        Template { raw: text.replace("${", "$${"), secret: Secret::Nothing }
     }
 
     /// The same text, never to be shown if it is more than references.
     pub fn secret(mut self) -> Template {
-        self.secret = true;
+        self.secret = Secret::All;
+        self
+    }
+
+    /// A URL, of which the part behind `?` is never to be shown.
+    pub fn secret_query(mut self) -> Template {
+        self.secret = Secret::Query;
         self
     }
 
@@ -96,7 +112,11 @@ impl Template {
 
     fn shown(&self) -> &str {
         let only_references = !self.raw.is_empty() && self.pieces().all(|p| matches!(p, Piece::Env(_)));
-        if self.secret && !only_references { "***" } else { &self.raw }
+        match self.secret {
+            Secret::All if !only_references => "***",
+            Secret::Query => self.raw.split('?').next().unwrap_or_default(),
+            Secret::All | Secret::Nothing => &self.raw,
+        }
     }
 }
 
@@ -262,6 +282,8 @@ mod tests {
         assert_eq!(serde_json::to_string(&secret("Bearer ${env:TOKEN}")).unwrap(), "\"***\"");
         assert_eq!(secret("${env:TOKEN}").to_string(), "${env:TOKEN}");
         assert_eq!(secret("ghp_123").raw(), "ghp_123");
+        let url = Template::parse("https://h/mcp?key=s3cr3t").unwrap().secret_query();
+        assert_eq!((url.to_string().as_str(), url.raw()), ("https://h/mcp", "https://h/mcp?key=s3cr3t"));
     }
 
     #[test]

@@ -154,6 +154,10 @@ impl Containers {
         let health_patience = HEALTH_PATIENCE;
         let grace = config.stop_grace(&entry);
         match home {
+            Home::Host if matches!(entry.launch, crate::config::Launch::Remote { .. }) => {
+                let patience = config.connection_timeout(&entry);
+                Box::new(move |_| launch::upstream(&entry, patience).map(Launch::Remote))
+            }
             Home::Host => Box::new(move |life| launch::program(&entry, &marker, life).map(Launch::Process)),
             Home::Unclear(fault) => {
                 let fault = fault.clone();

@@ -2,10 +2,12 @@
 
 use super::containers::Containers;
 use crate::base::fault::{Fault, FaultKind};
-use crate::base::id::Life;
-use crate::config::{Config, Launch, ServerConfig, Template, expand_home};
+use crate::base::id::{Life, fnv1a};
+use crate::config::{self, Config, Launch, ServerConfig, Template, expand_home};
+use crate::http::url::Url;
 use crate::reaper::mark::Marker;
 use crate::server::machine::Policy;
+use crate::server::remote::Upstream;
 use crate::sys::spawn::Program;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -22,13 +24,41 @@ pub fn inherited(environment: impl Iterator<Item = (String, String)>) -> Vec<(St
     environment.filter(|(name, _)| !is_ours(name)).collect()
 }
 
+fn nothing_to_run(entry: &ServerConfig) -> Fault {
+    let fault = entry.problem.clone();
+    fault.unwrap_or_else(|| Fault::new(FaultKind::NotSupported, "nothing to run"))
+}
+
+fn lookup(name: &str) -> Option<String> {
+    std::env::var(name).ok()
+}
+
+/// A server elsewhere. `patience`: for the greeting.
+pub fn upstream(entry: &ServerConfig, patience: Duration) -> Result<Upstream, Fault> {
+    let Launch::Remote { url, headers, protocol } = &entry.launch else {
+        return Err(nothing_to_run(entry));
+    };
+    let bad = |what: &str, why: &str| Fault::new(FaultKind::BadConfig, format!("{what}: {why}"));
+    let url = Url::parse(&url.resolve(lookup)?).map_err(|why| bad("`url`, with its variables", why))?;
+    let mut resolved = Vec::with_capacity(headers.len());
+    for (name, value) in headers {
+        let value = value.resolve(lookup)?;
+        if !config::is_header_value(&value) {
+            return Err(bad(
+                &format!("`headers.{name}`, with its variables"),
+                "line breaks or control characters",
+            ));
+        }
+        resolved.push((name.clone(), value));
+    }
+    Ok(Upstream { url, headers: resolved, protocol: *protocol, patience })
+}
+
 /// A process of this host. The environment is read at every launch.
 pub fn program(entry: &ServerConfig, marker: &Marker, life: Life) -> Result<Program, Fault> {
     let Launch::Process { command, args, env, working_dir } = &entry.launch else {
-        let fault = entry.problem.clone();
-        return Err(fault.unwrap_or_else(|| Fault::new(FaultKind::NotSupported, "nothing to run")));
+        return Err(nothing_to_run(entry));
     };
-    let lookup = |name: &str| std::env::var(name).ok();
     let resolve = |template: &Template| template.resolve(lookup);
     let home = home();
     let mut environment = inherited(
@@ -49,6 +79,17 @@ pub fn program(entry: &ServerConfig, marker: &Marker, life: Life) -> Result<Prog
             None => None,
         },
     })
+}
+
+/// Stands for what is run, so that what was learnt of one program is not believed of another. Variables count as they are
+/// written; secrets do not count.
+pub fn program_hash(entry: &ServerConfig) -> u64 {
+    let isolation = entry.isolation.as_ref().map(|isolation| &isolation.image);
+    let text = match &entry.launch {
+        Launch::Process { command, args, .. } => format!("{command:?} {args:?} {isolation:?}"),
+        other => format!("{other:?}"),
+    };
+    fnv1a(text.as_bytes())
 }
 
 /// `~/bin/server` as a command; any other command stays as it is.

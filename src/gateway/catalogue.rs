@@ -3,7 +3,6 @@
 //! Tools and prompts get the server's slug before their names; a name is looked up in a map, never taken apart.
 //! Resources keep their URIs, and the first server that lists one owns it.
 
-use super::router::era_of;
 use crate::base::id::{ServerName, fnv1a};
 use crate::base::limits::TOOL_NAME_CHARS_MAX;
 use crate::mcp::bridge::tool_to_legacy;
@@ -46,7 +45,7 @@ impl Catalogue {
         let mut catalogue = Catalogue::default();
         for server in servers.iter().filter(|server| server.is_offered()) {
             let known = server.known();
-            let is_modern = era_of(server) == Era::Modern;
+            let is_modern = known.greeting.as_ref().is_some_and(|greeting| greeting.era == Era::Modern);
             for kind in Kind::ALL {
                 let items = known.list(kind);
                 items

@@ -5,6 +5,7 @@ use super::listeners::Listeners;
 use super::sessions::{Session, Sessions};
 use crate::base::id::ServerName;
 use crate::mcp::envelope;
+use crate::mcp::era::Era;
 use crate::server::handle::Server;
 use crate::server::link::Link;
 use crate::server::registry::Registry;
@@ -40,23 +41,39 @@ impl Interest {
     pub fn release(&self, servers: &Registry, resources: impl IntoIterator<Item = (ServerName, String)>) {
         for (name, uri) in resources {
             let link = servers.find(name.as_str()).and_then(|server| server.link());
-            if let Some(link) = link.filter(|_| !self.is_shared(&name, &uri, None)) {
-                tell(&link, "resources/unsubscribe", &uri);
+            let Some(link) = link.filter(|_| !self.is_shared(&name, &uri, None)) else { continue };
+            match link.era() {
+                Era::Legacy => tell(&link, "resources/unsubscribe", &uri),
+                Era::Modern => link.watch(self.of(&name)),
             }
         }
     }
 
     /// Tells the server, if it is ready; else its next life is told when it is.
     pub fn subscribe(&self, server: &Server, uri: &str) {
-        if let Some(link) = server.link() {
-            tell(&link, "resources/subscribe", uri);
+        match server.link() {
+            Some(link) if link.era() == Era::Legacy => tell(&link, "resources/subscribe", uri),
+            Some(link) => link.watch(self.of(&server.name)),
+            None => (),
         }
+    }
+
+    /// Whether the server is one that is told of all that is wanted at once; it has been told then.
+    pub fn watched(&self, servers: &Registry, server: &ServerName) -> bool {
+        let link = servers.find(server.as_str()).and_then(|server| server.link());
+        let modern = link.filter(|link| link.era() == Era::Modern);
+        modern.is_some_and(|link| {
+            link.watch(self.of(server));
+            true
+        })
     }
 
     /// A new life has heard of nothing yet.
     pub fn remind(&self, server: &Server, link: &Link) {
-        for uri in self.of(&server.name) {
-            tell(link, "resources/subscribe", &uri);
+        let wanted = self.of(&server.name);
+        match link.era() {
+            Era::Legacy => wanted.iter().for_each(|uri| tell(link, "resources/subscribe", uri)),
+            Era::Modern => link.watch(wanted),
         }
     }
 }

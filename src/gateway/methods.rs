@@ -21,6 +21,7 @@ use crate::mcp::items::{Kind, splice};
 use crate::mcp::meta::Asker;
 use crate::mcp::{bridge, handshake, params, scan};
 use crate::server::handle::Server;
+use crate::server::link::Link;
 use crate::sys::clock;
 use serde_json::json;
 use std::collections::BTreeSet;
@@ -89,11 +90,7 @@ impl Methods {
                 let deadline = clock::now() + server.call_patience;
                 let greeting = self.router.board.wait(deadline, settled);
                 let greeting = greeting.unwrap_or_else(|| Err(router::not_ready(&server)))?;
-                let wanted = handshake::negotiate(&wanted);
-                Ok(match router::era_of(&server) {
-                    Era::Legacy => greeting.for_client(wanted),
-                    Era::Modern => (bridge::initialized(&greeting.raw, wanted), wanted),
-                })
+                Ok(greeting.for_client(handshake::negotiate(&wanted)))
             }
         }
     }
@@ -151,6 +148,9 @@ impl Methods {
             ("resources/subscribe" | "resources/unsubscribe", mount) => {
                 match self.subscription(session, mount, method, params) {
                     Ok(None) => Ok("{}".to_owned()),
+                    Ok(Some((name, _))) if self.interest.watched(&self.router.servers, &name) => {
+                        Ok("{}".to_owned())
+                    }
                     // The first to subscribe, or the last to leave: the server hears of it.
                     Ok(Some(what)) => {
                         let mut begun = self.send(session, id, method, params);
@@ -187,7 +187,8 @@ impl Methods {
         };
         let (mount, session) = (&session.mount, session.number);
         let caller = Caller { era: Era::Legacy, asker, shown_info: None };
-        let request = Request { mount, session, id, method, params, patience: None, caller };
+        let era = Some(Era::Legacy);
+        let request = Request { mount, session, id, method, params, era, patience: None, caller };
         match self.router.open(&request) {
             Ok(call) => Begun::Sent(Box::new(call)),
             Err(fault) => Begun::Done(Err(fault_error(method, &fault))),
@@ -227,7 +228,9 @@ impl Methods {
         session.set_level(level);
         for server in self.router.servers.all().iter().filter(|server| mount.shows(&server.name)) {
             let logs = server.known().greeting.is_some_and(|greeting| greeting.has("logging"));
-            let Some(link) = server.link().filter(|_| logs) else { continue };
+            // In the modern era every call says its own level.
+            let of_sessions = |link: &Arc<Link>| logs && link.era() == Era::Legacy;
+            let Some(link) = server.link().filter(of_sessions) else { continue };
             let sessions = self.sessions.that_see(&server.name);
             let levels = sessions.iter().filter_map(|session| session.level());
             let lowest =

@@ -25,7 +25,6 @@ use crate::mcp::items::{Kind, LISTENED};
 use crate::mcp::meta::{self, Asker};
 use crate::mcp::params::{self, Address};
 use crate::mcp::{mirrored, scan};
-use crate::server::handle::Server;
 use crate::server::slot::Answer;
 use crate::sys::clock;
 use std::sync::Arc;
@@ -90,8 +89,9 @@ impl Post<'_> {
             | (_, Mount::One(_)) => {
                 let shown_info = (*mount == Mount::All).then_some(own_info.as_str());
                 let caller = Caller { era: Era::Modern, asker: asker(params), shown_info };
+                let (session, era) = (visit, Some(Era::Modern));
                 let request =
-                    router::Request { mount, session: visit, id, method, params, patience: None, caller };
+                    router::Request { mount, session, id, method, params, era, patience: None, caller };
                 match methods.router.open(&request) {
                     Ok(call) => return Begun::Sent(Box::new(call)),
                     Err(fault) => Err(self.error_of(&fault)),
@@ -331,19 +331,13 @@ impl Post<'_> {
                 self.methods.router.addressed(address).ok()?.0
             }
         };
-        tells_of_resources(&server).then(|| server.name.clone())
+        let greeting = server.known().greeting;
+        greeting.is_none_or(|greeting| greeting.can("resources", "subscribe")).then(|| server.name.clone())
     }
 }
 
 /// Why a call was cancelled, as JSON.
 const CLOSED: &str = "\"the client closed the connection\"";
-
-fn tells_of_resources(server: &Server) -> bool {
-    let Some(greeting) = server.known().greeting else { return true };
-    let inside = |text: &str, key: &str| scan::find(text, key).map(|span| text[span].to_owned());
-    let resources = inside(&greeting.raw, "capabilities").and_then(|all| inside(&all, "resources"));
-    resources.and_then(|resources| inside(&resources, "subscribe")).is_some_and(|value| value == "true")
-}
 
 /// The status of an answer that is this error.
 fn status_of(error: &str) -> u16 {

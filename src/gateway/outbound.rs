@@ -9,6 +9,7 @@ use super::interest::Interest;
 use super::sessions::{Mount, NOBODY, Session, Sessions};
 use crate::base::text::shorten;
 use crate::mcp::envelope::{self, Outcome};
+use crate::mcp::era::Era;
 use crate::mcp::features::{Feature, Level};
 use crate::mcp::items::splice;
 use crate::mcp::{params, scan};
@@ -129,7 +130,9 @@ impl Outbound {
     /// A new life knows nothing of what sessions asked the one before: levels and subscriptions are said again.
     fn remind(&self, server: &Server, link: &Arc<Link>) {
         let sessions = self.sessions.that_see(&server.name);
-        if let Some(level) = sessions.iter().filter_map(|session| session.level()).min() {
+        // In the modern era every call says its own level.
+        let level = sessions.iter().filter_map(|session| session.level()).min();
+        if let Some(level) = level.filter(|_| link.era() == Era::Legacy) {
             let params = format!("{{\"level\":\"{}\"}}", level.name());
             link.tell_of("logging/setLevel", params, clock::now());
         }

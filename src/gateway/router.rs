@@ -52,6 +52,8 @@ pub struct Request<'a> {
     pub id: &'a str,
     pub method: &'a str,
     pub params: &'a str,
+    /// The client's, which a server of both eras is spoken to in; nothing for one that takes either.
+    pub era: Option<Era>,
     /// The caller's own patience, if it is less than the server's.
     pub patience: Option<Duration>,
     pub caller: Caller<'a>,
@@ -87,8 +89,11 @@ impl Router {
         };
         loop {
             let link = self.ready_link(&server, until, is_cancelled)?;
-            let (crossed, crossing) = self.crossed(request, &server)?;
-            if let Some(level) = loudness(&request.caller, &server) {
+            if !server.is_usable_by(request.era, &link) {
+                continue;
+            }
+            let (crossed, crossing) = self.crossed(request, &server, link.era())?;
+            if let Some(level) = loudness(&request.caller, &link) {
                 self.levels.need(&server, &link, level);
             }
             let (token_span, edit) = match &crossed {
@@ -125,9 +130,9 @@ impl Router {
         &self,
         request: &Request<'a>,
         server: &Server,
+        era: Era,
     ) -> Result<(Cow<'a, str>, Option<Box<Crossing>>), Fault> {
         let Request { caller, method, .. } = request;
-        let era = era_of(server);
         if (caller.era, era) == (Era::Legacy, Era::Legacy) {
             return Ok((Cow::Borrowed(request.params), None));
         }
@@ -149,7 +154,7 @@ impl Router {
             }
         };
         let greeting = server.known().greeting;
-        let own_info = greeting.as_ref().and_then(|greeting| bridge::info(&greeting.raw));
+        let own_info = greeting.as_ref().and_then(|greeting| greeting.server_info());
         let crossing = Crossing {
             method: (*method).into(),
             client: caller.era,
@@ -286,17 +291,10 @@ impl Router {
 }
 
 /// What a legacy server must be told before a request that says its level itself.
-fn loudness(caller: &Caller<'_>, server: &Server) -> Option<Level> {
+fn loudness(caller: &Caller<'_>, link: &Link) -> Option<Level> {
     let level = caller.asker.log_level.filter(|_| caller.era == Era::Modern)?;
     let level = Level::of_name(&crate::mcp::scan::string(level)?)?;
-    (era_of(server) == Era::Legacy).then_some(level)
-}
-
-/// The era that a server is spoken to in. It is known once the server has been greeted.
-pub fn era_of(server: &Server) -> Era {
-    let greeting = server.known().greeting;
-    let modern = |raw: &str| crate::mcp::scan::find(raw, "supportedVersions").is_some();
-    if greeting.is_some_and(|greeting| modern(&greeting.raw)) { Era::Modern } else { Era::Legacy }
+    (link.era() == Era::Legacy).then_some(level)
 }
 
 fn is_current(server: &Server, link: &Arc<Link>) -> bool {

@@ -1,8 +1,10 @@
 //! Server-sent events as they arrive: bytes of any cut become the data of whole events (HTML standard, 9.2.6).
 //!
-//! Types of events are left out, because MCP has one. The id of the last event is kept for who wants to go on there.
+//! Types of events matter to the older transport only. The id of the last event, and how long the peer wants us to wait
+//! before we go on there, are kept for who wants to go on.
 
 use crate::base::fault::{Fault, FaultKind};
+use std::time::Duration;
 
 /// Takes a stream in pieces of any size.
 #[derive(Debug)]
@@ -10,6 +12,9 @@ pub struct EventScan {
     line: Vec<u8>,
     data: Vec<u8>,
     has_data: bool,
+    /// The type of the event that is being read; empty is `message`.
+    kind: Vec<u8>,
+    retry: Option<Duration>,
     /// The last byte was a CR: an LF now belongs to it.
     after_cr: bool,
     /// The first line is over: only that one may begin with a byte order mark.
@@ -28,6 +33,8 @@ impl EventScan {
             line: Vec::new(),
             data: Vec::new(),
             has_data: false,
+            kind: Vec::new(),
+            retry: None,
             after_cr: false,
             began: false,
             id: None,
@@ -37,7 +44,16 @@ impl EventScan {
     }
 
     /// Calls `event` with the data of each event that is whole now. Events without data are none.
-    pub fn feed(&mut self, mut bytes: &[u8], mut event: impl FnMut(Vec<u8>)) -> Result<(), Fault> {
+    pub fn feed(&mut self, bytes: &[u8], mut event: impl FnMut(Vec<u8>)) -> Result<(), Fault> {
+        self.feed_typed(bytes, |_, data| event(data))
+    }
+
+    /// The same, with the type of each event: empty where it has none.
+    pub fn feed_typed(
+        &mut self,
+        mut bytes: &[u8],
+        mut event: impl FnMut(&[u8], Vec<u8>),
+    ) -> Result<(), Fault> {
         while let Some(first) = bytes.first() {
             if std::mem::take(&mut self.after_cr) && *first == b'\n' {
                 bytes = &bytes[1..];
@@ -52,8 +68,8 @@ impl EventScan {
             let Some(end) = end else { break };
             self.after_cr = bytes[end] == b'\r';
             bytes = &bytes[end + 1..];
-            if let Some(data) = self.end_line() {
-                event(data);
+            if let Some((kind, data)) = self.end_line() {
+                event(&kind, data);
             }
         }
         Ok(())
@@ -64,15 +80,20 @@ impl EventScan {
         self.last_id.as_deref()
     }
 
-    fn end_line(&mut self) -> Option<Vec<u8>> {
+    /// How long to wait before the stream is taken up again, if the peer said so.
+    pub fn retry(&self) -> Option<Duration> {
+        self.retry
+    }
+
+    fn end_line(&mut self) -> Option<(Vec<u8>, Vec<u8>)> {
         let mut line = std::mem::take(&mut self.line);
         if !std::mem::replace(&mut self.began, true) && line.starts_with("\u{feff}".as_bytes()) {
             line.drain(.."\u{feff}".len());
         }
         if line.is_empty() {
             self.last_id.clone_from(&self.id);
-            let data = std::mem::take(&mut self.data);
-            return (std::mem::take(&mut self.has_data) && !data.is_empty()).then_some(data);
+            let (kind, data) = (std::mem::take(&mut self.kind), std::mem::take(&mut self.data));
+            return (std::mem::take(&mut self.has_data) && !data.is_empty()).then_some((kind, data));
         }
         let colon = line.iter().position(|byte| *byte == b':').unwrap_or(line.len());
         let value = line.get(colon + 1..).unwrap_or_default();
@@ -87,7 +108,12 @@ impl EventScan {
             b"id" if !value.contains(&0) => {
                 self.id = String::from_utf8(value.to_vec()).ok().filter(|id| !id.is_empty());
             }
-            // Comments, `event`, `retry`, and what nobody knows.
+            b"event" => self.kind = value.to_vec(),
+            b"retry" if !value.is_empty() && value.iter().all(u8::is_ascii_digit) => {
+                let ms = std::str::from_utf8(value).ok().and_then(|text| text.parse().ok());
+                self.retry = ms.map(Duration::from_millis).or(self.retry);
+            }
+            // Comments, and what nobody knows.
             _ => (),
         }
         None
@@ -127,6 +153,20 @@ mod tests {
         check("data: never ended\n", &[], None);
         check("id: 1\ndata: a\n\nid: 2\ndata: cut", &["a"], Some("1"));
         check("\u{feff}data: a\n\n\u{feff}data: b\n\n", &["a"], None);
+    }
+
+    #[test]
+    fn types_and_retry() {
+        let mut scan = EventScan::new(100);
+        let mut events = Vec::new();
+        let stream =
+            b"event: endpoint\ndata: /m\n\nretry: 50\ndata: x\n\nretry: soon\nevent: y\n\ndata: z\n\n";
+        let take = |kind: &[u8], data: Vec<u8>| {
+            events.push(format!("{}={}", String::from_utf8_lossy(kind), String::from_utf8(data).unwrap()));
+        };
+        scan.feed_typed(stream, take).unwrap();
+        assert_eq!(events, ["endpoint=/m", "=x", "=z"]);
+        assert_eq!(scan.retry(), Some(Duration::from_millis(50)));
     }
 
     #[test]

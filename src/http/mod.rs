@@ -9,6 +9,7 @@ pub mod events;
 pub mod reply;
 pub mod request;
 pub mod response;
+pub mod url;
 
 /// Why bytes of a peer are not a request that we serve: the status to answer with, and a line for people.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

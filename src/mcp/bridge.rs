@@ -135,20 +135,8 @@ pub fn discover_result(capabilities: &str, instructions: &str, info: Option<&str
     )
 }
 
-/// A modern server's `DiscoverResult` as the answer to `initialize`.
-pub fn initialized(discovered: &str, version: &str) -> String {
-    let part = |key| scan::find(discovered, key).map(|span| &discovered[span]);
-    let capabilities = part("capabilities").filter(|raw| raw.starts_with('{')).unwrap_or("{}");
-    let capabilities = meta::members(capabilities, &[("extensions", None)]);
-    let info = info(discovered).unwrap_or("{\"name\":\"unknown\",\"version\":\"0\"}");
-    let instructions = part("instructions").map(|raw| format!(",\"instructions\":{raw}")).unwrap_or_default();
-    format!(
-        "{{\"protocolVersion\":\"{version}\",\"capabilities\":{capabilities},\"serverInfo\":{info}{instructions}}}"
-    )
-}
-
 /// Name and version in a greeting of either era, raw.
-pub fn info(greeting: &str) -> Option<&str> {
+fn info(greeting: &str) -> Option<&str> {
     let own = scan::find(greeting, "serverInfo").map(|span| &greeting[span]);
     own.or_else(|| meta::get(greeting, meta::SERVER_INFO)).filter(|raw| raw.starts_with('{'))
 }
@@ -397,12 +385,7 @@ mod tests {
             modern,
             r#"{"resultType":"complete","supportedVersions":["2026-07-28"],"capabilities":{"tools":{"listChanged":true}},"instructions":"Be \u006bind.","ttlMs":0,"cacheScope":"private","_meta":{"io.modelcontextprotocol/serverInfo":{"name":"s","version":"1"}}}"#
         );
-        assert_eq!(
-            initialized(&modern, "2025-06-18"),
-            r#"{"protocolVersion":"2025-06-18","capabilities":{"tools":{"listChanged":true}},"serverInfo":{"name":"s","version":"1"},"instructions":"Be \u006bind."}"#
-        );
         assert_eq!(discovered(&modern), modern);
-        assert!(initialized("{}", "2025-11-25").contains("\"unknown\""));
     }
 
     #[test]

@@ -2,6 +2,7 @@
 
 use super::container::ContainerPlan;
 use super::docker_cli::CliPlan;
+use super::remote::Upstream;
 use crate::sys::spawn::Program;
 
 pub enum Launch {
@@ -11,4 +12,6 @@ pub enum Launch {
     Container(Box<ContainerPlan>),
     /// A `docker run` that the user wrote.
     DockerCli(Box<CliPlan>),
+    /// A server that runs elsewhere and speaks HTTP.
+    Remote(Upstream),
 }

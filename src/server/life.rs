@@ -11,7 +11,7 @@ use super::machine::Event;
 use super::orders::{Order, Orders};
 use super::process;
 use super::vessel::Vessel;
-use super::{container, docker_cli};
+use super::{container, docker_cli, remote};
 use crate::base::fault::{Fault, FaultKind};
 use crate::base::id::Life;
 use crate::reaper::keeper::Keeper;
@@ -44,6 +44,7 @@ fn run(birth: Birth, launch: Result<Launch, Fault>) {
         Ok(Launch::Process(program)) => process::run(birth, &program),
         Ok(Launch::Container(plan)) => container::run(birth, &plan),
         Ok(Launch::DockerCli(plan)) => docker_cli::run(birth, &plan),
+        Ok(Launch::Remote(upstream)) => remote::run(birth.life, &birth.server, upstream, &birth.orders),
         Err(fault) => {
             birth.server.tell(Report::Event(Event::SpawnFailed(birth.life, fault.kind), Some(fault)))
         }

@@ -1,9 +1,12 @@
-//! The byte path to one life: its stdin, and the calls that wait for it.
+//! The byte path to one life: its stdin or its HTTP requests, and the calls that wait for it.
 //!
 //! Any thread may call; no lock is held while anything waits. What the child does not read at once is queued in the
-//! outbox and flushed by the life's thread. Whoever removes a call from the pending ones owns its answer.
+//! outbox and flushed by the life's thread; what goes to a remote server is queued for its workers. Whoever removes a
+//! call from the pending ones owns its answer.
 
+use super::listening::Listening;
 use super::outbox::Outbox;
+use super::remote::Remote;
 use super::slot::{Answer, Slot};
 use crate::base::fault::{Fault, FaultKind};
 use crate::base::id::{CallId, Life};
@@ -11,12 +14,15 @@ use crate::base::limits::{CALL_TOTAL_MAX, REQUEST_LINE_BYTES_MAX};
 use crate::base::time::Time;
 use crate::mcp::calls::{Calls, NewCall, Pending};
 use crate::mcp::envelope;
+use crate::mcp::era::Era;
 use crate::mcp::items::Kind;
 use crate::sys::wake::Wake;
 use parking_lot::Mutex;
 use std::borrow::Cow;
+use std::collections::BTreeSet;
 use std::os::fd::OwnedFd;
-use std::sync::Arc;
+use std::sync::atomic::{AtomicU8, Ordering};
+use std::sync::{Arc, OnceLock};
 
 /// Who waits for an answer.
 #[derive(Debug)]
@@ -31,8 +37,11 @@ pub enum Waiter {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Purpose {
     Initialize,
+    Discover,
     List(Kind),
     Probe,
+    /// `subscriptions/listen`: open for as long as the server has something to say.
+    Listen,
     /// Something that the server is told as a request, and whose answer changes nothing.
     Told,
 }
@@ -41,12 +50,93 @@ pub enum Purpose {
 pub struct Link {
     pub life: Life,
     calls: Mutex<Calls<Waiter>>,
-    outbox: Outbox,
+    way: Way,
+    /// What is said with a modern server beside calls; nothing in the legacy era.
+    modern: OnceLock<Mutex<Listening>>,
+    /// Whether a client's call has gone to this life: 0 no, 1 yes, 2 it makes way for a life of another era.
+    used: AtomicU8,
+}
+
+/// How lines get to the server.
+#[derive(Debug)]
+enum Way {
+    Pipe(Outbox),
+    Remote(Remote),
 }
 
 impl Link {
     pub fn new(life: Life, stdin: OwnedFd, wake: Wake) -> Link {
-        Link { life, calls: Mutex::new(Calls::new()), outbox: Outbox::new(stdin, wake) }
+        Link::over_way(life, Way::Pipe(Outbox::new(stdin, wake)))
+    }
+
+    /// The era of this life. Whoever is given a link by its server may rely on it.
+    pub fn era(&self) -> Era {
+        if self.modern.get().is_some() { Era::Modern } else { Era::Legacy }
+    }
+
+    /// Said once, before anybody else has the link.
+    pub(super) fn is_modern(&self, listening: Listening) {
+        // A second greeting of one life changes nothing.
+        let _ = self.modern.set(Mutex::new(listening));
+    }
+
+    /// What clients have subscribed to on a modern server: all of it, not what is new.
+    pub fn watch(&self, uris: BTreeSet<String>) {
+        if let Some(modern) = self.modern.get() {
+            modern.lock().watch(self, uris);
+        }
+    }
+
+    /// Has the server tell us of changes, if it can.
+    pub(super) fn listen(&self) {
+        if let Some(modern) = self.modern.get() {
+            modern.lock().open(self);
+        }
+    }
+
+    /// The server ended a `subscriptions/listen`. `refused`: it does not know that.
+    pub(super) fn listen_over(&self, id: CallId, refused: bool) {
+        if let Some(modern) = self.modern.get() {
+            modern.lock().over(self, id, refused);
+        }
+    }
+
+    /// A client's call is about to go to this life. `false`: it makes way.
+    fn claim(&self, as_used: u8) -> bool {
+        match self.used.compare_exchange(0, as_used, Ordering::AcqRel, Ordering::Acquire) {
+            Ok(_) => true,
+            Err(now) => now == as_used,
+        }
+    }
+
+    pub(super) fn use_it(&self) -> bool {
+        self.claim(1)
+    }
+
+    /// If nobody has used it, nobody will.
+    pub(super) fn leave_unused(&self) -> bool {
+        self.claim(2)
+    }
+
+    pub fn remote(life: Life, remote: Remote) -> Link {
+        Link::over_way(life, Way::Remote(remote))
+    }
+
+    fn over_way(life: Life, way: Way) -> Link {
+        Link { life, calls: Mutex::new(Calls::new()), way, modern: OnceLock::new(), used: AtomicU8::new(0) }
+    }
+
+    /// Whether the server runs elsewhere.
+    pub fn is_remote(&self) -> bool {
+        matches!(self.way, Way::Remote(_))
+    }
+
+    /// The version that was agreed on with the server.
+    pub fn agreed(&self, version: &str) {
+        match &self.way {
+            Way::Pipe(_) => (),
+            Way::Remote(remote) => remote.agreed(version),
+        }
     }
 
     /// Opens a call and sends it; `params` says what the params are, given the id that stands for the progress
@@ -69,40 +159,80 @@ impl Link {
         }
     }
 
-    /// Sends one line; the newline is added here. Never blocks.
+    /// Sends one line, without a newline. Never blocks.
     pub fn send(&self, mut line: Vec<u8>) -> Result<(), Fault> {
-        line.push(b'\n');
-        self.outbox.send(line)
+        match &self.way {
+            Way::Pipe(outbox) => {
+                line.push(b'\n');
+                outbox.send(line)
+            }
+            Way::Remote(remote) => remote.send(line),
+        }
+    }
+
+    /// Its stdin, if it has one.
+    fn outbox(&self) -> Option<&Outbox> {
+        match &self.way {
+            Way::Pipe(outbox) => Some(outbox),
+            Way::Remote(_) => None,
+        }
+    }
+
+    /// Nobody waits for `id` any more.
+    fn over(&self, id: CallId) {
+        match &self.way {
+            Way::Pipe(_) => (),
+            Way::Remote(remote) => remote.over(id),
+        }
     }
 
     /// Writes what is queued, as far as the child takes it. Called by the life's thread.
     pub fn flush(&self) {
-        self.outbox.flush();
+        if let Some(outbox) = self.outbox() {
+            outbox.flush();
+        }
     }
 
     /// Stdin, if something waits for room in it. Only the life's thread closes stdin, so what it polls stays open.
     pub fn clogged(&self) -> Option<Arc<OwnedFd>> {
-        self.outbox.clogged()
+        self.outbox()?.clogged()
     }
 
     /// The server has closed its stdin, or has ended.
     pub fn is_broken(&self) -> bool {
-        self.outbox.is_broken()
+        self.outbox().is_some_and(Outbox::is_broken)
     }
 
     /// The server reads EOF; what was still queued is lost with it.
     pub fn close_stdin(&self) {
-        self.outbox.close();
+        if let Some(outbox) = self.outbox() {
+            outbox.close();
+        }
     }
 
     /// Removes the call: whoever gets `Some` owns its answer.
     pub fn answered(&self, id: CallId) -> Option<Pending<Waiter>> {
-        self.calls.lock().answer(id)
+        let pending = self.calls.lock().answer(id);
+        if pending.is_some() {
+            self.over(id);
+        }
+        pending
+    }
+
+    /// The same for a call of our own of this purpose.
+    pub(super) fn answered_if(&self, id: CallId, which: impl Fn(Purpose) -> bool) -> bool {
+        let mut calls = self.calls.lock();
+        let ours = calls.get(id).is_some_and(|call| matches!(call.waiter, Waiter::Own(own) if which(own)));
+        ours && calls.answer(id).is_some()
     }
 
     /// The caller gives up. `false`: the answer is on its way to its slot already and must be taken.
     pub fn abandon(&self, id: CallId) -> bool {
-        self.calls.lock().abandon(id).is_some()
+        let was_open = self.calls.lock().abandon(id).is_some();
+        if was_open {
+            self.over(id);
+        }
+        was_open
     }
 
     /// A client cancels its own request; its waiting thread hears of it through its slot.
@@ -117,6 +247,11 @@ impl Link {
 
     /// Tells the server that nobody waits for `id` any more.
     pub fn tell_cancelled(&self, id: CallId, reason: Option<&str>) {
+        if let Way::Remote(remote) = &self.way
+            && !remote.cancel(id)
+        {
+            return;
+        }
         let reason = reason.map(|reason| format!(",\"reason\":{reason}")).unwrap_or_default();
         let params = format!("{{\"requestId\":{}{reason}}}", id.0);
         // A server that takes no more input cannot be told, and does not need to be.
@@ -175,16 +310,20 @@ impl Link {
     /// The life is over: every caller is answered at once, and later calls are refused with the same fault.
     pub fn life_over(&self, fault: &Fault) {
         let over = self.calls.lock().life_over(fault.clone());
-        for (_, pending) in over {
+        for (id, pending) in over {
+            let fault = match &self.way {
+                Way::Pipe(_) => fault.clone(),
+                Way::Remote(remote) => remote.verdict(id, fault),
+            };
             if let Waiter::Caller { slot, .. } = pending.waiter {
-                slot.answer(Answer::Fault(fault.clone()));
+                slot.answer(Answer::Fault(fault));
             }
         }
     }
 
     /// Calls that wait.
     pub fn waiting(&self) -> usize {
-        self.calls.lock().len()
+        self.calls.lock().count(|call| !matches!(call.waiter, Waiter::Own(Purpose::Listen)))
     }
 }
 

@@ -1,24 +1,27 @@
 //! Floor 3: one server, from its entry in the config to its last process.
 //!
 //! `machine` decides (pure), `supervisor` is the thread that asks it, `life` is the thread of one incarnation,
-//! `link` is the byte path that callers use past both.
+//! `link` is the byte path that callers use past both. `remote` is the life of a server that runs elsewhere.
 
 pub mod board;
 mod body;
 pub mod container;
 pub mod conversation;
 pub mod docker_cli;
+pub mod eras;
 pub mod gate;
 pub mod handle;
 pub mod launch;
 pub mod life;
 pub mod lines;
 pub mod link;
+pub mod listening;
 pub mod machine;
 pub mod orders;
 pub mod outbox;
 mod process;
 pub mod registry;
+pub mod remote;
 pub mod slot;
 pub mod status;
 pub mod supervisor;

@@ -23,7 +23,7 @@ fn zoo() -> Value {
     let mut servers = serde_json::Map::new();
     servers.insert("ready".to_owned(), demo_entry("--stderr-lines 3"));
     servers.insert("failing".to_owned(), demo_entry("--exit-on-init --exit-code 3"));
-    servers.insert("remote".to_owned(), json!({"url": "https://mcp.example/mcp"}));
+    servers.insert("remote".to_owned(), json!({"url": "https://mcp.example/mcp", "quarantined": true}));
     servers.insert("missing".to_owned(), json!({"command": "no-such-program-4711"}));
     let mut off = demo_entry("");
     off["enabled"] = json!(false);
@@ -398,11 +398,11 @@ fn without_a_config_a_demo_runs_and_says_how_to_go_on() {
 fn config_check_prints_every_finding() {
     let tmp = TempDir::new();
     let file = tmp.join("c.json");
-    std::fs::write(&file, "{\n  \"mcpServers\": {\n    \"a\": {\"comand\": \"x\"},\n    \"b\": {\"url\": \"https://x/\"}\n  },\n  \"lisen\": 1\n}\n").unwrap();
+    std::fs::write(&file, "{\n  \"mcpServers\": {\n    \"a\": {\"comand\": \"x\"},\n    \"b\": {\"url\": \"x/\"}\n  },\n  \"lisen\": 1\n}\n").unwrap();
     for args in [&["config", "check", &file][..], &["config", "check", "--config", &file]] {
         let ran = run(command().args(args));
         assert_eq!(ran.code, 4, "{ran:?}");
-        for part in [":3:", "comand", "command", ":4:", "not yet supported", "lisen", "listen"] {
+        for part in [":3:", "comand", "command", ":4:", "not a URL", "lisen", "listen"] {
             assert!(ran.stdout.contains(part), "{part:?} is not in\n{}", ran.stdout);
         }
         assert!(ran.stdout.contains("3 |     \"a\": {\"comand\": \"x\"}"), "{}", ran.stdout);

@@ -45,6 +45,12 @@ fn describe(text: &str, file: &str) -> String {
                 writeln!(out, "  in {dir}").unwrap();
             }
         }
+        if let Launch::Remote { url, headers, protocol } = &server.launch {
+            writeln!(out, "  remote {url} {protocol:?}").unwrap();
+            for (name, value) in headers {
+                writeln!(out, "  header {name}: {value}").unwrap();
+            }
+        }
         let own = [
             ("connection_timeout", server.connection_timeout),
             ("call_timeout", server.call_timeout),

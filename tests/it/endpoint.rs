@@ -331,7 +331,7 @@ fn a_change_is_told_to_those_whom_it_concerns() {
 #[test]
 fn servers_that_are_down_are_not_listed_and_say_why() {
     let mut config = demo_config(&[("up", ""), ("off", ""), ("failing", "--exit-on-init")]);
-    config["mcpServers"]["remote"] = json!({"url": "https://mcp.example/mcp"});
+    config["mcpServers"]["remote"] = json!({"url": "https://mcp.example/mcp", "quarantined": true});
     config["mcpServers"]["missing"] = json!({"command": "no-such-program-4711"});
     config["connection_management"] = json!({"retry_backoff_max_seconds": 300});
     let daemon = Daemon::start(&config, &[]);

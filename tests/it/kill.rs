@@ -402,7 +402,7 @@ fn what_cannot_run_says_why() {
         ("no-program", entry("command", json!(text_file)), "parked", "not_executable"),
         ("no-directory", entry("working_dir", json!("/no/such/directory")), "parked", "bad_working_dir"),
         ("no-command", json!({ "args": ["x"] }), "parked", "bad_config"),
-        ("remote", json!({ "url": "http://127.0.0.1:9/mcp" }), "parked", "not_supported"),
+        ("remote", json!({ "url": "http://127.0.0.1:9/mcp" }), "backoff", "unreachable"),
         ("exits", demo_entry("--exit-on-init --exit-code 3"), "backoff", "exited"),
         ("echoes", json!({ "command": "cat" }), "backoff", "handshake_failed"),
         ("refuses", demo_entry("--error-on-init"), "backoff", "handshake_failed"),

@@ -581,6 +581,7 @@ fn refusal(body: &[u8], id: &str) -> Vec<u8> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::mcp::era::Era;
 
     #[test]
     fn refusals_get_the_id() {
@@ -601,7 +602,7 @@ mod tests {
     #[test]
     fn lists_that_change() {
         let raw = r#"{"capabilities":{"tools":{"listChanged":true},"prompts":{"listChanged":false},"resources":{}}}"#;
-        let greeting = Greeting { version: String::new(), raw: raw.into() };
+        let greeting = Greeting { era: Era::Legacy, version: String::new(), raw: raw.into() };
         assert!(has_changes(&greeting, "tools"));
         assert!(!has_changes(&greeting, "prompts"));
         assert!(!has_changes(&greeting, "resources"));

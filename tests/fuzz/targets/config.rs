@@ -66,6 +66,12 @@ fn promises(text: &str, config: &Config, findings: &[Finding]) {
                 let names: BTreeSet<&String> = env.iter().map(|(name, _)| name).collect();
                 assert_eq!(names.len(), env.len());
             }
+            Launch::Remote { url, headers, .. } => {
+                assert!(!url.raw().is_empty());
+                let names: BTreeSet<String> =
+                    headers.iter().map(|(name, _)| name.to_ascii_lowercase()).collect();
+                assert_eq!(names.len(), headers.len());
+            }
             Launch::Unsupported => assert!(server.problem.is_some()),
         }
     }

@@ -67,5 +67,4 @@ fn answer(text: &str, is_error: bool) {
         }
     }
     assert!(scan::document(&bridge::discovered(text)).is_ok());
-    assert!(scan::document(&bridge::initialized(text, "2025-11-25")).is_ok());
 }

@@ -24,6 +24,7 @@ pub mod raw;
 pub mod real_engine;
 pub mod registry;
 pub mod stdio;
+pub mod upstream;
 pub mod wire;
 
 use std::path::{Path, PathBuf};
