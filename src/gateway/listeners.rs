@@ -87,6 +87,16 @@ impl Listeners {
         }
     }
 
+    /// The server says that a list has changed, and it is the same: only those who look at this server alone hear it.
+    pub fn list_said_changed(&self, hub: &Hub, server: &ServerName, method: &str) {
+        let own = Mount::One(server.clone());
+        for listener in self.0.lock().open.values().filter(|listener| listener.mount == own) {
+            if listener.wanted.lists.contains(method) {
+                listener.say(hub, method, "{}");
+            }
+        }
+    }
+
     /// To those who asked for this resource.
     pub fn resource_updated(&self, hub: &Hub, server: &ServerName, uri: &str, params: &str) {
         let key = (server.clone(), uri.to_owned());

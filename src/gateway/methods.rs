@@ -110,8 +110,19 @@ impl Methods {
             && let Ok(server) = self.server(name.as_str())
         {
             let greeting = || server.known().greeting;
-            let settled = || greeting().map(Some).or((!server.status().is_coming()).then_some(None));
             let deadline = clock::now() + self.list_wait;
+            if let Some(link) = server.link()
+                && !server.is_usable_by(Some(Era::Modern), &link)
+            {
+                // It is about to say more of itself, in the era that its client speaks; else what it said stands.
+                let settled = || {
+                    let status = server.status();
+                    let over = !status.is_coming() && status.state != "ready";
+                    (over || server.link().is_some()).then_some(())
+                };
+                let _ = self.router.board.wait(deadline, settled);
+            }
+            let settled = || greeting().map(Some).or((!server.status().is_coming()).then_some(None));
             if let Some(greeting) = self.router.board.wait(deadline, settled).flatten() {
                 return bridge::discovered(&greeting.raw);
             }

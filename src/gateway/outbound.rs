@@ -51,6 +51,12 @@ impl Outbound {
                 "`{method_shown}`: no single client has calls in flight here, so nobody can be asked"
             ));
         };
+        if self.sessions.level_of_visit(session).is_some() {
+            return Err(format!(
+                "`{method_shown}`: the client speaks 2026-07-28, and this cannot be carried to it from a server of \
+                 an earlier era"
+            ));
+        }
         let client =
             self.sessions.of_number(session).filter(|client| client.client.features.contains(&feature));
         if client.is_none() {
@@ -83,7 +89,11 @@ impl Outbound {
             }
             "notifications/cancelled" => self.take_back(link, params),
             // Whatever else a server has to say is for those who look at this server alone.
-            _ => self.tell(server, |session| session.mount != Mount::All, &message()),
+            _ => {
+                self.tell(server, |session| session.mount != Mount::All, &message());
+                let Interest { listeners, .. } = &self.interest;
+                listeners.list_said_changed(&self.hub, &server.name, method);
+            }
         }
     }
 

@@ -37,6 +37,8 @@ pub struct Conversation {
     list: Option<List>,
     /// Lists that are to be read after it: the first ones, or ones that have changed.
     to_list: BTreeSet<Kind>,
+    /// Lists that the server said have changed.
+    said_changed: BTreeSet<Kind>,
     probing: bool,
     /// The ping that was sent last.
     ping: Option<CallId>,
@@ -76,6 +78,7 @@ impl Conversation {
             stage: Stage::Greeting,
             list: None,
             to_list: BTreeSet::new(),
+            said_changed: BTreeSet::new(),
             probing: false,
             ping: None,
             garbage: 0,
@@ -282,6 +285,7 @@ impl Conversation {
 
     fn complete(&mut self, kind: Kind, items: Vec<Item>) {
         let changed = self.server.listed(kind, items);
+        let said = self.said_changed.remove(&kind);
         if self.stage == Stage::Discovering {
             self.stage = Stage::Serving;
             self.server.open(self.link.clone());
@@ -289,6 +293,9 @@ impl Conversation {
             self.tell(Event::Discovered(self.life), None);
         } else if changed {
             self.server.tell(Report::Listed(self.life));
+        } else if said && kind != Kind::Templates {
+            // It is for the server to say what a change is; those who look at it alone hear that it said so.
+            self.server.say(&self.link, &Said::Notification { method: kind.changed(), params: None });
         }
         self.list_next();
     }
@@ -296,6 +303,9 @@ impl Conversation {
     fn notification(&mut self, method: &str, params: Option<&str>) {
         let changed = Kind::ALL.into_iter().filter(|kind| kind.changed() == method);
         let before = self.to_list.len();
+        if self.stage == Stage::Serving {
+            self.said_changed.extend(changed.clone());
+        }
         self.to_list.extend(changed);
         if self.to_list.len() > before && self.stage == Stage::Serving {
             return self.list_next();

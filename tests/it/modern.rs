@@ -26,9 +26,11 @@ const LOG_LEVEL: &str = "io.modelcontextprotocol/logLevel";
 const SERVER_INFO: &str = "io.modelcontextprotocol/serverInfo";
 const SUBSCRIPTION: &str = "io.modelcontextprotocol/subscriptionId";
 
-const TOOLS: &str = r#"[{"name":"run","inputSchema":{"type":"object"}},
-    {"name":"placed","inputSchema":{"type":"object","properties":{"region":{"type":"string","x-mcp-header":"Region"},
-    "n":{"type":"integer","x-mcp-header":"N"}}}}]"#;
+const TOOLS: &str = concat!(
+    r#"[{"name":"run","inputSchema":{"type":"object"}},"#,
+    r#"{"name":"placed","inputSchema":{"type":"object","properties":{"#,
+    r#""region":{"type":"string","x-mcp-header":"Region"},"n":{"type":"integer","x-mcp-header":"N"}}}}]"#
+);
 const RESOURCES: &str = r#"[{"uri":"x://1","name":"one"},{"uri":"x://2","name":"two"}]"#;
 
 fn one() -> Daemon {
@@ -58,6 +60,7 @@ fn headers(method: &str, params: &Value) -> Vec<(String, String)> {
     let name = match method {
         "tools/call" | "prompts/get" => params["name"].as_str(),
         "resources/read" => params["uri"].as_str(),
+        "tasks/get" => params["taskId"].as_str(),
         _ => None,
     };
     all.extend(name.map(|name| ("mcp-name", name.to_owned())));
@@ -127,6 +130,17 @@ impl Stream {
             line.clear();
         }
         None
+    }
+
+    /// The next message of this method, and how many others came before.
+    fn find(&mut self, method: &str) -> (Value, usize) {
+        for before in 0.. {
+            let message = self.next().unwrap();
+            if message["method"] == method {
+                return (message, before);
+            }
+        }
+        unreachable!("the stream ends, or says it")
     }
 
     fn method(&mut self, method: &str) -> Value {
@@ -457,10 +471,27 @@ fn listening() {
     let changed = note("notifications/tools/list_changed", "{}");
     let script = json!({"change": ["tools", r#"[{"name":"run","inputSchema":{}}]"#], "then": [updated(2), updated(1), changed]});
     ok(&daemon, "/mcp/s/e", "tools/call", &json!({"name": "run", "arguments": script}));
-    let heard = tools.method("notifications/resources/updated");
+    // The lists of the first start may be announced until here.
+    let (heard, _) = tools.find("notifications/resources/updated");
     assert_eq!(heard["params"], json!({"uri": "x://1", "title": "t", "_meta": {SUBSCRIPTION: "listen:0"}}));
     assert_eq!(tools.method("notifications/tools/list_changed")["params"]["_meta"][SUBSCRIPTION], "listen:0");
     assert_eq!(prompts.method("notifications/resources/updated")["params"]["_meta"][SUBSCRIPTION], 3);
+    // A server that says so of a list that is the same is believed by those who look at it alone.
+    let mut aggregate = Stream::open(&daemon, "/mcp", &json!(4), "subscriptions/listen", &filter);
+    aggregate.method("notifications/subscriptions/acknowledged");
+    let say = |line: String| {
+        let params = json!({"name": "run", "arguments": {"then": [line]}});
+        ok(&daemon, "/mcp/s/e", "tools/call", &params);
+    };
+    for _ in 0..3 {
+        say(note("notifications/tools/list_changed", "{}"));
+        tools.find("notifications/tools/list_changed");
+    }
+    say(updated(1));
+    let (_, before) = aggregate.find("notifications/resources/updated");
+    assert!(before <= 1, "the change before may still have been told: {before}");
+    prompts.method("notifications/resources/updated");
+    drop(aggregate);
     // Both eras want the resource: the server hears of the last who leaves.
     let wire = Wire::open(&daemon.server_url("e"));
     wire.ask("1", "resources/subscribe", r#"{"uri":"x://1"}"#);
@@ -522,7 +553,11 @@ impl Stdio1 {
     fn start(daemon: &Daemon, args: &[&str]) -> Stdio1 {
         let mut command = command();
         command.args(["stdio", "--state-dir", &daemon.tmp.join("state")]);
-        command.args(["--config", &daemon.tmp.join("mcp_config.json")]).args(args).env(MARK, &daemon.mark);
+        command
+            .args(["--config", &daemon.tmp.join("mcp_config.json")])
+            .args(args)
+            .env(MARK, format!("{}-client", daemon.mark));
+        // What carries the daemon's own mark ends with it.
         command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::null());
         let mut bridge = command.spawn().unwrap();
         let (stdin, lines) = (bridge.stdin.take(), stdout_lines(&mut bridge));
