@@ -227,6 +227,9 @@ pub const STDIO_LINE_BYTES_MAX: usize = BODY_BYTES_MAX;
 pub const STDIO_IN_FLIGHT_MAX: usize = 256;
 pub const STDIO_IN_FLIGHT_BYTES_MAX: usize = 64 << 20;
 
+/// Streams of `subscriptions/listen` of one client of `mcpvisor stdio`, each with a thread; one more is refused.
+pub const STDIO_LISTENS_MAX: usize = 16;
+
 const _: () = assert!(CONTROL_CONNECTIONS_MAX >= 3 * STDIO_IN_FLIGHT_MAX);
 const _: () = assert!(STDIO_IN_FLIGHT_BYTES_MAX >= STDIO_LINE_BYTES_MAX);
 
@@ -429,3 +432,14 @@ pub const OWED_PAUSE_MAX: Duration = Duration::from_secs(60);
 /// A create that was asked for and never answered takes effect within this time, or never. 60 s: the patience of whoever
 /// asked; a removal of which no id is known is owed that long.
 pub const CREATE_LATEST: Duration = Duration::from_secs(60);
+
+/// That a server does not speak an era is believed for this long. 7 days: servers are updated, and asking once more costs
+/// one start.
+pub const ERA_DOUBT: Duration = Duration::from_secs(7 * 24 * 3600);
+
+/// Silence at the first question of an era that may not be spoken, beyond thrice the time that the server took before.
+pub const ERA_SILENCE_MIN: Duration = Duration::from_secs(1);
+
+/// A `subscriptions/listen` that was open for less is not opened again at once when the server ends it, but with the next
+/// probe. 10 s: a server that ends every one is asked a few times a minute at most.
+pub const LISTEN_MIN: Duration = Duration::from_secs(10);

@@ -28,7 +28,9 @@ pub fn run(given: &Given, out: &mut Out) -> Outcome {
         if !io::stdin().is_terminal() {
             show(&found, given, out);
             let hint = "--force ends it all, --dry-run only shows it";
-            return Err(Failure::new(Exit::NothingDone, "nobody can be asked: stdin is no terminal").hint(hint));
+            return Err(
+                Failure::new(Exit::NothingDone, "nobody can be asked: stdin is no terminal").hint(hint)
+            );
         }
         out.text(&found.text(given.verbose));
         if !agreed(&question(found.ended.len(), found.containers.removed.len())) {

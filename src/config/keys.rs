@@ -48,7 +48,6 @@ pub const SERVER: &[Key] = &[
     key("disabled_tools", Standing::Later("all its tools are offered")),
     later("auto_disable"),
     later("auto_disable_threshold"),
-    later("era"),
     later("groups"),
     later("keep_processes"),
     later("oauth"),

@@ -44,6 +44,7 @@ pub use template::{Template, expand_home};
 
 use crate::base::fault::Fault;
 use crate::base::id::{ServerName, Slug};
+use crate::mcp::era::Era;
 use crate::mcp::features::Feature;
 use std::time::Duration;
 
@@ -156,6 +157,8 @@ pub struct ServerConfig {
     pub stop_grace: Option<Duration>,
     /// What is declared to the server that clients can be asked for.
     pub client_features: Vec<Feature>,
+    /// The era of the protocol that it is spoken to in; nothing means whichever it speaks.
+    pub era: Option<Era>,
     /// How its command is put into a container; nothing if it runs on the host.
     pub isolation: Option<Box<Isolation>>,
     /// Its own engine; see [`Config::engine`].

@@ -11,6 +11,7 @@ use crate::base::fault::FaultKind;
 use crate::base::id::{ServerName, Slug};
 use crate::base::limits::{SERVER_NAME_CHARS_MAX, SERVERS_MAX};
 use crate::base::text::{nearest, shorten};
+use crate::mcp::era::Era;
 use crate::mcp::features::Feature;
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -133,6 +134,7 @@ fn read(entry: &Entry, slug: Slug, defaults: &isolation::Defaults, notes: &mut N
         health_check_interval: None,
         stop_grace: None,
         client_features: Vec::new(),
+        era: None,
         isolation: None,
         engine: None,
         cidfile_timeout: None,
@@ -172,6 +174,7 @@ fn read_fields(
     server.stop_grace = span("stop_grace", Allowed::ANY);
     server.cidfile_timeout = span("cidfile_timeout_seconds", Allowed::SOME);
     server.client_features = client_features(&mut fields, notes);
+    server.era = era(&mut fields, notes);
     fields.finish(keys::SERVER, notes);
 }
 
@@ -193,6 +196,22 @@ fn client_features(fields: &mut Fields, notes: &mut Notes) -> Vec<Feature> {
     features.sort_unstable();
     features.dedup();
     features
+}
+
+/// A wrong one would make a server look broken that is not, so it is reported, and the era is found out.
+fn era(fields: &mut Fields, notes: &mut Notes) -> Option<Era> {
+    let field = fields.take("era")?;
+    match field.text() {
+        Some("auto") => None,
+        Some("legacy") => Some(Era::Legacy),
+        Some("modern") => Some(Era::Modern),
+        other => {
+            let near = other.and_then(|typed| nearest(&shorten(typed, 64), ["auto", "legacy", "modern"]));
+            let hint = near.map(|near| format!("did you mean `{near}`?")).unwrap_or_default();
+            notes.error(&field.spot, "expected `auto`, `legacy` or `modern`; taken as `auto`", hint);
+            None
+        }
+    }
 }
 
 fn name(entry: &Entry, fields: &mut Fields, notes: &mut Notes) {

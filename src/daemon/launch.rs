@@ -2,7 +2,7 @@
 
 use super::containers::Containers;
 use crate::base::fault::{Fault, FaultKind};
-use crate::base::id::Life;
+use crate::base::id::{Life, fnv1a};
 use crate::config::{Config, Launch, ServerConfig, Template, expand_home};
 use crate::reaper::mark::Marker;
 use crate::server::machine::Policy;
@@ -49,6 +49,17 @@ pub fn program(entry: &ServerConfig, marker: &Marker, life: Life) -> Result<Prog
             None => None,
         },
     })
+}
+
+/// Stands for what is run, so that what was learnt of one program is not believed of another. Variables count as they are
+/// written; secrets do not count.
+pub fn program_hash(entry: &ServerConfig) -> u64 {
+    let isolation = entry.isolation.as_ref().map(|isolation| &isolation.image);
+    let text = match &entry.launch {
+        Launch::Process { command, args, .. } => format!("{command:?} {args:?} {isolation:?}"),
+        other @ (Launch::Remote { .. } | Launch::Unsupported) => format!("{other:?}"),
+    };
+    fnv1a(text.as_bytes())
 }
 
 /// `~/bin/server` as a command; any other command stays as it is.

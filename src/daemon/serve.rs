@@ -19,6 +19,7 @@ use crate::reaper::link::{Line, Link};
 use crate::reaper::owed::Removals;
 use crate::reaper::sweep::Survey;
 use crate::server::board::Board;
+use crate::server::eras::Setting;
 use crate::server::handle::{Ear, Traits};
 use crate::server::registry::Registry;
 use crate::server::supervisor::{self, Charge};
@@ -83,6 +84,7 @@ pub fn run(setup: &Setup, mut guardian: Option<Link>, started: impl FnOnce(&Star
         ear: clients.ear(),
         logs: instance.dir.join("logs"),
         containers: &containers,
+        store: &store,
     };
     let (servers, supervisors) = servers(&setup.config, &house, &news).map_err(failed)?;
     let mut main_loop = MainLoop::new(setup.config.connections.concurrent_max);
@@ -121,6 +123,7 @@ pub fn run(setup: &Setup, mut guardian: Option<Link>, started: impl FnOnce(&Star
     };
     let ended = main_loop.run(&inbox, &running);
     ctl.drain(Duration::from_millis(200));
+    parts.front.methods.end_listening();
     parts.hub.shutdown(Duration::from_millis(200));
     containers.engines.close();
     end_what_servers_lost(&keeper, cgroup.as_deref());
@@ -206,6 +209,7 @@ struct House<'a> {
     ear: Arc<Ear>,
     logs: PathBuf,
     containers: &'a Containers,
+    store: &'a Store,
 }
 
 /// One supervisor per entry; those that can run have asked the gate when this returns.
@@ -246,6 +250,12 @@ fn charge(config: &Config, entry: &ServerConfig, house: &House<'_>) -> Charge {
         traits: Traits {
             call_patience: config.call_timeout(entry),
             features: entry.client_features.clone(),
+            era: Setting {
+                era: entry.era,
+                store: Some(house.store.clone()),
+                program: launch::program_hash(entry),
+                connect_timeout: config.connection_timeout(entry),
+            },
             ear: house.ear.clone(),
             log: Some(LogFile::new(log, SERVER_LOG_BYTES_MAX)),
         },

@@ -123,6 +123,7 @@ fn demo_config() -> Config {
         health_check_interval: None,
         stop_grace: None,
         client_features: Vec::new(),
+        era: None,
         isolation: None,
         engine: None,
         cidfile_timeout: None,

@@ -5,6 +5,7 @@
 //! One thread reads; what has to wait (`sleep`, `--slow`) waits in one timer thread, started when first needed.
 
 mod children;
+mod modern;
 mod out;
 mod server;
 mod switches;

@@ -1,5 +1,7 @@
-//! The server: reads lines, speaks MCP 2024-11-05 to 2025-11-25, and misbehaves when its switches say so.
+//! The server: reads lines, speaks MCP 2024-11-05 to 2025-11-25 or (`modern.rs`) 2026-07-28, and misbehaves when its
+//! switches say so.
 
+use super::modern::{self, Modern};
 use super::out::{self, Out};
 use super::switches::{Death, Switches, When};
 use super::timer::{Job, Reply, Timer};
@@ -74,13 +76,14 @@ struct Message<'a> {
 }
 
 /// A JSON-RPC error.
-struct Refusal {
-    code: i32,
-    message: String,
+pub(super) struct Refusal {
+    pub code: i32,
+    pub message: String,
+    pub data: Option<Value>,
 }
 
-fn refuse<T>(code: i32, message: impl Into<String>) -> Result<T, Refusal> {
-    Err(Refusal { code, message: message.into() })
+pub(super) fn refuse<T>(code: i32, message: impl Into<String>) -> Result<T, Refusal> {
+    Err(Refusal { code, message: message.into(), data: None })
 }
 
 const INVALID_REQUEST: i32 = -32600;
@@ -94,6 +97,7 @@ struct Server {
     out: Arc<Out>,
     timer: Timer,
     initialized: bool,
+    modern: Modern,
     /// False once `--no-read` has struck.
     reads: bool,
     calls_seen: u64,
@@ -108,6 +112,7 @@ impl Server {
             timer: Timer::new(Arc::clone(&out)),
             out,
             initialized: false,
+            modern: Modern::new(&switches),
             reads: true,
             calls_seen: 0,
             cancels_seen: 0,
@@ -171,7 +176,11 @@ impl Server {
             Ok(_) => (INVALID_REQUEST, "not a request (batches are not spoken here)"),
             Err(_) => (-32700, "not JSON"),
         };
-        self.out.answer(&null, &error_body(&Refusal { code, message: message.to_owned() }), false);
+        self.out.answer(
+            &null,
+            &error_body(&Refusal { code, message: message.to_owned(), data: None }),
+            false,
+        );
     }
 
     fn notification(&mut self, method: &str, params: Option<&RawValue>) {
@@ -186,11 +195,19 @@ impl Server {
         }
         if let Ok(Cancelled { request_id }) = parse(params) {
             self.cancels_seen += 1;
+            self.modern.cancelled(request_id.get());
             self.timer.cancel(request_id.get());
         }
     }
 
     fn request(&mut self, id: &RawValue, method: &str, params: Option<&RawValue>) {
+        match self.modern.judge(method, params) {
+            modern::Judgement::Legacy => (),
+            modern::Judgement::Modern => return self.modern_request(id, method, params),
+            modern::Judgement::Refused(refusal) => return self.reply(id, Err(refusal), false),
+            modern::Judgement::Silent => return,
+            modern::Judgement::Exit => std::process::exit(self.exit_code().into()),
+        }
         let answer = match method {
             "initialize" if self.switches.hang_init => return,
             "initialize" => self.initialize(params),
@@ -205,6 +222,19 @@ impl Server {
         if begun {
             self.misbehave(When::Init);
         }
+    }
+
+    fn modern_request(&mut self, id: &RawValue, method: &str, params: Option<&RawValue>) {
+        let answer = match method {
+            "server/discover" => self.modern.discover(self.switches.change_tools),
+            "subscriptions/listen" => {
+                return self.out.notify(&self.modern.listen(id.get(), params));
+            }
+            "tools/list" => self.list(params).map(|result| modern::complete(result, true)),
+            "tools/call" => return self.call(id, params),
+            _ => refuse(METHOD_NOT_FOUND, format!("unknown method {method}")),
+        };
+        self.reply(id, answer, false);
     }
 
     fn initialize(&mut self, params: Option<&RawValue>) -> Result<Value, Refusal> {
@@ -293,7 +323,7 @@ impl Server {
             Outcome::Text(text) => self.say(id, &text),
             Outcome::Mistake(text) => {
                 let result = json!({ "content": [{ "type": "text", "text": text }], "isError": true });
-                self.reply(id, Ok(result), true);
+                self.reply(id, Ok(self.modern.said(result)), true);
             }
             Outcome::Sleep { span, steps } => self.sleep(id, span, steps, token),
             Outcome::Exit(code) => {
@@ -308,7 +338,10 @@ impl Server {
             Outcome::ChangeTools => {
                 let name = self.tools.add_one();
                 self.say(id, &format!("added {name}"));
-                self.out.notify(r#""method":"notifications/tools/list_changed""#);
+                for params in self.modern.listeners() {
+                    let params = params.map(|params| format!(r#","params":{params}"#)).unwrap_or_default();
+                    self.out.notify(&format!(r#""method":"notifications/tools/list_changed"{params}"#));
+                }
             }
             Outcome::Stats => {
                 let stats = json!({ "calls": self.calls_seen, "cancelled": self.cancels_seen });
@@ -318,7 +351,8 @@ impl Server {
     }
 
     fn say(&mut self, id: &RawValue, text: &str) {
-        self.reply(id, Ok(json!({ "content": [{ "type": "text", "text": text }] })), true);
+        let result = self.modern.said(json!({ "content": [{ "type": "text", "text": text }] }));
+        self.reply(id, Ok(result), true);
     }
 
     fn die_of(&mut self, id: &RawValue, number: i32) {
@@ -333,7 +367,8 @@ impl Server {
 
     fn sleep(&mut self, id: &RawValue, span: Duration, steps: u64, token: Option<Box<RawValue>>) {
         let text = format!("slept {} ms", span.as_millis());
-        let body = result_body(&json!({ "content": [{ "type": "text", "text": text }] }));
+        let result = self.modern.said(json!({ "content": [{ "type": "text", "text": text }] }));
+        let body = result_body(&result);
         let reply = Reply { id: id.to_owned(), body, is_call: true };
         let (span, job) = match steps {
             0 => (span, Job::Answer(reply)),
@@ -366,8 +401,11 @@ impl Server {
 
 fn parse<'a, T: Deserialize<'a>>(params: Option<&'a RawValue>) -> Result<T, Refusal> {
     let Some(params) = params else { return refuse(INVALID_PARAMS, "params are missing") };
-    serde_json::from_str(params.get())
-        .map_err(|error| Refusal { code: INVALID_PARAMS, message: format!("params: {error}") })
+    serde_json::from_str(params.get()).map_err(|error| Refusal {
+        code: INVALID_PARAMS,
+        message: format!("params: {error}"),
+        data: None,
+    })
 }
 
 fn result_body(result: &Value) -> String {
@@ -375,5 +413,9 @@ fn result_body(result: &Value) -> String {
 }
 
 fn error_body(refusal: &Refusal) -> String {
-    format!("\"error\":{}", json!({ "code": refusal.code, "message": refusal.message }))
+    let mut error = json!({ "code": refusal.code, "message": refusal.message });
+    if let Some(data) = &refusal.data {
+        error["data"] = data.clone();
+    }
+    format!("\"error\":{error}")
 }

@@ -33,6 +33,33 @@ pub enum Death {
     Calls(u64),
 }
 
+/// The eras of the protocol that it speaks.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Speaks {
+    #[default]
+    Legacy,
+    Modern,
+    /// The one of the first request, and then only that.
+    Either,
+}
+
+/// How it answers `server/discover` instead of well.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Discover {
+    Silent,
+    Exit,
+    /// With the versions of the other era.
+    Earlier,
+    /// With a version that nobody speaks yet.
+    Later,
+    /// By refusing our version in favour of the same, once.
+    Again,
+    /// By refusing our version in favour of one that nobody speaks yet.
+    Refuse,
+    /// With something else.
+    Nonsense,
+}
+
 /// How a process that the server leaves behind is made.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Helper {
@@ -76,6 +103,8 @@ pub struct Switches {
     pub stderr_lines: u64,
     pub exit_on_init: bool,
     pub error_on_init: bool,
+    pub era: Speaks,
+    pub discover: Option<Discover>,
     /// Overrides the moment of those misbehaviours that have one.
     pub when: Option<When>,
 }
@@ -86,6 +115,12 @@ const TABLE: &[(&str, &str, &str)] = &[
     ("start-delay", "MS", "waits before it reads anything"),
     ("exit-on-init", "", "exits when initialize arrives (code 1, or --exit-code)"),
     ("error-on-init", "", "answers initialize with an error"),
+    ("era", "legacy|modern|either", "speaks MCP to 2025-11-25, 2026-07-28, or what the first request is of"),
+    (
+        "discover",
+        "HOW",
+        "answers server/discover so: silent, exit, earlier, later, again, refuse, nonsense (see the tests)",
+    ),
     ("die-after", "MS|N-calls", "exits after so long, or after N answered calls (code 1, or --exit-code)"),
     ("die-in-call", "", "adds the tool die {code | signal}, which is never answered"),
     ("exit-code", "N", "the code with which it exits, whatever the cause"),
@@ -167,6 +202,8 @@ fn take(to: &mut Switches, name: &str, from: &mut lexopt::Parser) -> Result<(), 
         "start-delay" => to.start_delay = Some(millis(from, name)?),
         "exit-on-init" => to.exit_on_init = true,
         "error-on-init" => to.error_on_init = true,
+        "era" => to.era = era(&value(from, name)?)?,
+        "discover" => to.discover = Some(discover(&value(from, name)?)?),
         "die-after" => to.die_after = Some(death(&value(from, name)?)?),
         "die-in-call" => to.die_in_call = true,
         "exit-code" => to.exit_code = Some(number(from, name)?),
@@ -238,6 +275,30 @@ fn death(text: &str) -> Result<Death, String> {
     }
 }
 
+fn era(text: &str) -> Result<Speaks, String> {
+    match text {
+        "legacy" => Ok(Speaks::Legacy),
+        "modern" => Ok(Speaks::Modern),
+        "either" => Ok(Speaks::Either),
+        _ => Err(format!("--era: `{text}` is none of legacy, modern, either")),
+    }
+}
+
+fn discover(text: &str) -> Result<Discover, String> {
+    match text {
+        "silent" => Ok(Discover::Silent),
+        "exit" => Ok(Discover::Exit),
+        "earlier" => Ok(Discover::Earlier),
+        "later" => Ok(Discover::Later),
+        "again" => Ok(Discover::Again),
+        "refuse" => Ok(Discover::Refuse),
+        "nonsense" => Ok(Discover::Nonsense),
+        _ => Err(format!(
+            "--discover: `{text}` is none of silent, exit, earlier, later, again, refuse, nonsense"
+        )),
+    }
+}
+
 fn when(text: &str) -> Result<When, String> {
     match text {
         "start" => Ok(When::Start),
@@ -266,6 +327,8 @@ mod tests {
                 "start|init|call" => "init",
                 "MS|N-calls" => "3-calls",
                 "PATH" => "/tmp/pids",
+                "legacy|modern|either" => "modern",
+                "HOW" => "exit",
                 _ => "7",
             };
             assert!(switches(&format!("--{name} {value}")).is_ok(), "--{name} {value}");

@@ -140,6 +140,10 @@ impl<W> Calls<W> {
         self.index(id).map(|index| &self.pending[index].1)
     }
 
+    pub fn count(&self, which: impl Fn(&Pending<W>) -> bool) -> usize {
+        self.pending.iter().filter(|(_, call)| which(call)).count()
+    }
+
     pub fn len(&self) -> usize {
         self.pending.len()
     }

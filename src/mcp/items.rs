@@ -67,6 +67,13 @@ impl Kind {
     }
 }
 
+/// What of `subscriptions/listen` asks for a list's changes, and the list.
+pub const LISTENED: [(&str, Kind); 3] = [
+    ("toolsListChanged", Kind::Tools),
+    ("promptsListChanged", Kind::Prompts),
+    ("resourcesListChanged", Kind::Resources),
+];
+
 /// One entry of one list. `raw` is its whole definition; `key_span` is where the quoted key stands in it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Item {

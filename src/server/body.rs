@@ -108,6 +108,9 @@ impl<'a, V: Vessel> Body<'a, V> {
                 return;
             }
             self.look_for_closed_pipes();
+            if !self.stopping {
+                self.conversation.due();
+            }
         }
     }
 
@@ -180,10 +183,9 @@ impl<'a, V: Vessel> Body<'a, V> {
             Some(add(PollFd::new(fd, PollFlags::POLLIN)))
         });
         let stdin = clogged.as_ref().map(|fd| add(PollFd::new(fd.as_fd(), PollFlags::POLLOUT)));
-        let patience = self
-            .exit_patience
-            .filter(|_| self.may_be_useless())
-            .map_or(PollTimeout::NONE, |at| hold::timeout(at.since(clock::now())));
+        let exit = self.exit_patience.filter(|_| self.may_be_useless());
+        let next = exit.into_iter().chain(self.conversation.deadline().filter(|_| !self.stopping)).min();
+        let patience = next.map_or(PollTimeout::NONE, |at| hold::timeout(at.since(clock::now())));
         // EINTR or out of memory: nothing is ready, and the loop asks again.
         let _ = poll(&mut fds[..count], patience);
         let is_ready = |index: Option<usize>| {
@@ -257,7 +259,8 @@ impl<'a, V: Vessel> Body<'a, V> {
         if !unfinished.is_empty() {
             self.last_words.push(String::from_utf8_lossy(&unfinished).into_owned());
         }
-        let fault = self.epitaph(end);
+        let early = if self.stopping { None } else { self.conversation.ended() };
+        let fault = early.unwrap_or_else(|| self.epitaph(end));
         self.server.close(self.life);
         self.link.life_over(&fault);
         self.link.close_stdin();

@@ -1,6 +1,9 @@
 //! What is said with one life in MCP: the greeting, its lists, probes, and the routing of its answers.
 //!
-//! It runs on the life's thread and never blocks. It knows lines, not pipes or processes.
+//! It runs on the life's thread and never blocks. It knows lines, not pipes or processes. How a life is greeted in the
+//! one era or the other is in `greeting.rs`; what differs after that is few enough to stand here.
+
+mod greeting;
 
 use super::handle::{Report, Said, Server};
 use super::link::{Link, Purpose, Waiter};
@@ -10,10 +13,12 @@ use crate::base::fault::{Fault, FaultKind};
 use crate::base::id::{CallId, Life};
 use crate::base::limits::{GARBAGE_LINES_MAX, ITEMS_MAX, LIST_PAGES_MAX};
 use crate::base::text;
+use crate::base::time::Time;
 use crate::mcp::calls::NewCall;
 use crate::mcp::envelope::{self, Invalid, Message, Outcome};
+use crate::mcp::era::Era;
 use crate::mcp::items::{self, Item, Kind};
-use crate::mcp::{handshake, scan};
+use crate::mcp::{handshake, meta, scan};
 use crate::sys::clock;
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -32,10 +37,16 @@ pub struct Conversation {
     list: Option<List>,
     /// Lists that are to be read after it: the first ones, or ones that have changed.
     to_list: BTreeSet<Kind>,
+    /// Lists that the server said have changed.
+    said_changed: BTreeSet<Kind>,
     probing: bool,
     /// The ping that was sent last.
     ping: Option<CallId>,
     garbage: usize,
+    /// Of the life; what it is asked before that says it with every request.
+    era: Era,
+    /// When silence is an answer to the greeting.
+    hush: Option<Time>,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -67,16 +78,13 @@ impl Conversation {
             stage: Stage::Greeting,
             list: None,
             to_list: BTreeSet::new(),
+            said_changed: BTreeSet::new(),
             probing: false,
             ping: None,
             garbage: 0,
+            era: Era::Legacy,
+            hush: None,
         }
-    }
-
-    /// The first thing said.
-    pub fn greet(&mut self) {
-        let params = handshake::initialize_params(env!("CARGO_PKG_VERSION"), &self.server.features);
-        self.ask(Purpose::Initialize, "initialize", params);
     }
 
     /// The server has forgotten our session: what waits is sent when it has greeted us again.
@@ -97,7 +105,8 @@ impl Conversation {
                 self.list = None;
                 self.list_next();
             }
-            Waiter::Own(Purpose::Initialize | Purpose::List(_)) => self.fail(fault),
+            Waiter::Own(Purpose::Initialize | Purpose::Discover | Purpose::List(_)) => self.fail(fault),
+            Waiter::Own(Purpose::Listen) => self.link.listen_over(id, false),
             // An unanswered ping is counted by the machine; what was told is told anew to the next session.
             Waiter::Own(Purpose::Probe | Purpose::Told) => log::debug!("{}: {fault}", self.server.name),
         }
@@ -112,8 +121,13 @@ impl Conversation {
                 self.link.abandon(unanswered);
             }
             self.probing = true;
+            let question = match self.era {
+                Era::Legacy => "ping",
+                Era::Modern => "server/discover",
+            };
             // Not sent, its deadline counts the miss.
-            self.ping = self.ask(Purpose::Probe, "ping", "{}".to_owned());
+            self.ping = self.ask(Purpose::Probe, question, "{}".to_owned());
+            self.link.listen();
         }
     }
 
@@ -174,7 +188,8 @@ impl Conversation {
 
     fn response(&mut self, id: &str, outcome: Outcome<'_>) {
         // An id that is not ours, or whose call is over already: a late answer to a cancelled call, or a double.
-        let Some(pending) = id.parse().ok().and_then(|id| self.link.answered(CallId(id))) else {
+        let ours = id.parse().unwrap_or(0);
+        let Some(pending) = self.link.answered(CallId(ours)) else {
             return log::debug!(
                 "{}: an answer nobody waits for, id {}",
                 self.server.name,
@@ -185,43 +200,15 @@ impl Conversation {
             (Waiter::Caller { slot, .. }, Outcome::Result(raw)) => slot.answer(Answer::Result(raw.into())),
             (Waiter::Caller { slot, .. }, Outcome::Error(raw)) => slot.answer(Answer::Error(raw.into())),
             (Waiter::Own(Purpose::Probe | Purpose::Told), _) => (),
-            (Waiter::Own(Purpose::Initialize), Outcome::Result(raw)) => self.greeted(raw),
-            (Waiter::Own(Purpose::Initialize), Outcome::Error(raw)) => self.refused("initialize", raw),
+            (Waiter::Own(Purpose::Initialize | Purpose::Discover), outcome) => self.greeting(outcome),
+            (Waiter::Own(Purpose::Listen), outcome) => self.listen_over(CallId(ours), outcome),
             (Waiter::Own(Purpose::List(_)), Outcome::Result(raw)) => self.listed(raw),
             (Waiter::Own(Purpose::List(kind)), Outcome::Error(raw)) => self.refused(kind.method(), raw),
         }
     }
 
-    fn greeted(&mut self, result: &str) {
-        match handshake::greeting(result) {
-            Err(fault) if self.link.is_remote() => {
-                self.fail(fault.hint("is the `url` that of an MCP endpoint?"));
-            }
-            Err(fault) => self.fail(fault),
-            Ok(greeting) => {
-                self.link.agreed(&greeting.version);
-                let offered = |kind: &Kind| greeting.has(kind.capability());
-                self.to_list = Kind::ALL.into_iter().filter(offered).collect();
-                self.server.greeted(greeting);
-                if self.stage == Stage::GreetingAgain {
-                    return self.greeted_again();
-                }
-                self.stage = Stage::Discovering;
-                self.tell(Event::Greeted(self.life), None);
-                // If it cannot be sent, the server is stuck: the connect deadline ends it.
-                let _ = self.link.send(envelope::notification("notifications/initialized", None));
-                // It is ready with its tools; the other lists are read after that.
-                if self.to_list.remove(&Kind::Tools) {
-                    self.list(Kind::Tools);
-                } else {
-                    self.complete(Kind::Tools, Vec::new());
-                }
-            }
-        }
-    }
-
     /// A new session: it knows nothing of what the old one was told, and may have other lists.
-    fn greeted_again(&mut self) {
+    pub(super) fn greeted_again(&mut self) {
         self.stage = Stage::Serving;
         // If it cannot be sent, nothing is, and the probes will show it.
         let _ = self.link.send(envelope::notification("notifications/initialized", None));
@@ -270,6 +257,9 @@ impl Conversation {
     fn listed(&mut self, result: &str) {
         let Some(mut list) = self.list.take() else { return };
         let (name, what) = (&self.server.name, list.kind.array());
+        if self.era == Era::Modern && !is_complete(result) {
+            return self.refused(list.kind.method(), "{\"message\":\"a result that is not complete\"}");
+        }
         let Some(page) = items::page(list.kind, result) else {
             return self.refused(list.kind.method(), "{\"message\":\"a result without the list\"}");
         };
@@ -295,6 +285,7 @@ impl Conversation {
 
     fn complete(&mut self, kind: Kind, items: Vec<Item>) {
         let changed = self.server.listed(kind, items);
+        let said = self.said_changed.remove(&kind);
         if self.stage == Stage::Discovering {
             self.stage = Stage::Serving;
             self.server.open(self.link.clone());
@@ -302,6 +293,9 @@ impl Conversation {
             self.tell(Event::Discovered(self.life), None);
         } else if changed {
             self.server.tell(Report::Listed(self.life));
+        } else if said && kind != Kind::Templates {
+            // It is for the server to say what a change is; those who look at it alone hear that it said so.
+            self.server.say(&self.link, &Said::Notification { method: kind.changed(), params: None });
         }
         self.list_next();
     }
@@ -309,15 +303,45 @@ impl Conversation {
     fn notification(&mut self, method: &str, params: Option<&str>) {
         let changed = Kind::ALL.into_iter().filter(|kind| kind.changed() == method);
         let before = self.to_list.len();
+        if self.stage == Stage::Serving {
+            self.said_changed.extend(changed.clone());
+        }
         self.to_list.extend(changed);
         if self.to_list.len() > before && self.stage == Stage::Serving {
             return self.list_next();
         }
         match method {
             "notifications/progress" => self.progress(params.unwrap_or("{}")),
+            "notifications/subscriptions/acknowledged" => (),
             _ if method.ends_with("/list_changed") => (),
+            "notifications/cancelled" if self.ends_listening(params.unwrap_or("{}")) => (),
+            _ if self.era == Era::Modern => {
+                // Which request of ours it belongs to is nobody else's business.
+                let params = params.map(|params| meta::edit(params, &[(meta::SUBSCRIPTION_ID, None)]));
+                self.server.say(&self.link, &Said::Notification { method, params: params.as_deref() });
+            }
             _ => self.server.say(&self.link, &Said::Notification { method, params }),
         }
+    }
+
+    /// The server ends what it was asked to tell of.
+    fn listen_over(&self, id: CallId, outcome: Outcome<'_>) {
+        let refused = matches!(outcome, Outcome::Error(_));
+        if refused {
+            log::warn!("{}: it tells of no changes, as it refuses subscriptions/listen", self.server.name);
+        }
+        self.link.listen_over(id, refused);
+    }
+
+    /// The same, as a notification.
+    fn ends_listening(&self, params: &str) -> bool {
+        let id = scan::find(params, "requestId").and_then(|span| params[span].parse().ok()).map(CallId);
+        let Some(id) = id.filter(|_| self.era == Era::Modern) else { return false };
+        let ended = self.link.answered_if(id, |purpose| purpose == Purpose::Listen);
+        if ended {
+            self.link.listen_over(id, false);
+        }
+        ended
     }
 
     /// Our progress tokens are our call ids.
@@ -332,10 +356,18 @@ impl Conversation {
 
     /// Never silence: who is to be asked, or why nobody can be, is decided where the clients are known.
     fn request(&mut self, id: &str, method: &str, params: Option<&str>) {
-        if method == "initialize" && self.stage == Stage::Greeting {
+        if matches!(method, "initialize" | "server/discover") && self.stage == Stage::Greeting {
             let message = "it echoes what it is sent, and answers nothing";
             let hint = "is this command an MCP server that speaks on stdin and stdout?";
             return self.fail(Fault::new(FaultKind::HandshakeFailed, message).hint(hint));
+        }
+        if self.era == Era::Modern {
+            // It has no requests of servers, and so no answers to them.
+            return log::debug!(
+                "{}: asks {} of us, which its era does not know",
+                self.server.name,
+                text::shorten(method, 80)
+            );
         }
         if method != "ping" {
             return self.server.say(&self.link, &Said::Request { id, method, params });
@@ -370,6 +402,12 @@ impl Conversation {
             patience: NO_DEADLINE,
             wants_progress: false,
         };
+        let params = match self.era {
+            Era::Legacy => params,
+            Era::Modern => {
+                handshake::modern_params(&params, env!("CARGO_PKG_VERSION"), &self.server.features)
+            }
+        };
         let sent = self.link.call(call, Waiter::Own(purpose), method, |_| Some(params.into()));
         sent.inspect_err(|fault| log::debug!("{}: {method} not sent: {fault}", self.server.name)).ok()
     }
@@ -377,4 +415,9 @@ impl Conversation {
     fn tell(&self, event: Event, fault: Option<Fault>) {
         self.server.tell(Report::Event(event, fault));
     }
+}
+
+/// Whether a result of the modern era is all of it. One that does not say so is of a server that is older than the word.
+fn is_complete(result: &str) -> bool {
+    scan::find(result, "resultType").is_none_or(|span| &result[span] == "\"complete\"")
 }

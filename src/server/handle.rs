@@ -3,13 +3,15 @@
 //! The supervisor's thread writes the status; the life's thread writes link, greeting and tools.
 
 use super::board::Board;
+use super::eras::{Eras, Setting};
 use super::link::Link;
 use super::machine::Event;
 use super::status::Status;
-use crate::base::fault::Fault;
+use crate::base::fault::{Fault, FaultKind};
 use crate::base::id::{Life, ServerName, Slug};
 use crate::base::time::Time;
 use crate::engine::watched::Happened;
+use crate::mcp::era::Era;
 use crate::mcp::features::Feature;
 use crate::mcp::handshake::Greeting;
 use crate::mcp::items::{Item, Kind};
@@ -47,6 +49,8 @@ pub struct Server {
     /// What is declared to the server that clients can be asked for.
     pub features: Vec<Feature>,
     pub board: Board,
+    /// What it is spoken to in.
+    pub(super) eras: Eras,
     ear: Arc<Ear>,
     inbox: Sender<Report>,
     status: Mutex<Arc<Status>>,
@@ -98,6 +102,7 @@ pub type Ear = dyn Fn(&Server, &Arc<Link>, &Said<'_>) + Send + Sync;
 pub struct Traits {
     pub call_patience: Duration,
     pub features: Vec<Feature>,
+    pub era: Setting,
     pub ear: Arc<Ear>,
     pub log: Option<LogFile>,
 }
@@ -113,13 +118,14 @@ impl std::fmt::Debug for Server {
 
 impl Server {
     pub fn new(first: Status, traits: Traits, board: Board, inbox: Sender<Report>) -> Server {
-        let Traits { call_patience, features, ear, log } = traits;
+        let Traits { call_patience, features, era, ear, log } = traits;
         Server {
             name: first.name.clone(),
             slug: first.slug.clone(),
             call_patience,
             features,
             board,
+            eras: Eras::new(first.name.as_str(), era),
             ear,
             inbox,
             status: Mutex::new(Arc::new(first)),
@@ -137,6 +143,20 @@ impl Server {
     /// The way to the current life; `None` unless it is ready.
     pub fn link(&self) -> Option<Arc<Link>> {
         self.link.read().clone()
+    }
+
+    /// A client of this era calls. `false`: the life makes way for one of that era, and whoever calls waits for it; only
+    /// one that nobody has used does.
+    pub fn is_usable_by(&self, era: Option<Era>, link: &Link) -> bool {
+        let other = era.filter(|era| self.eras.wanted(*era, link.era()));
+        let Some(era) = other.filter(|_| link.leave_unused()) else { return link.use_it() };
+        let message = format!("{} is greeted in the {} era, which its client speaks", self.name, era.name());
+        log::info!("{message}");
+        let fault = Fault::new(FaultKind::Stopped, message);
+        link.life_over(&fault);
+        self.close(link.life);
+        self.tell(Report::Event(Event::Failed(link.life, fault.kind), Some(fault)));
+        false
     }
 
     pub fn known(&self) -> Known {

@@ -4,6 +4,7 @@
 //! outbox and flushed by the life's thread; what goes to a remote server is queued for its workers. Whoever removes a
 //! call from the pending ones owns its answer.
 
+use super::listening::Listening;
 use super::outbox::Outbox;
 use super::remote::Remote;
 use super::slot::{Answer, Slot};
@@ -13,12 +14,15 @@ use crate::base::limits::{CALL_TOTAL_MAX, REQUEST_LINE_BYTES_MAX};
 use crate::base::time::Time;
 use crate::mcp::calls::{Calls, NewCall, Pending};
 use crate::mcp::envelope;
+use crate::mcp::era::Era;
 use crate::mcp::items::Kind;
 use crate::sys::wake::Wake;
 use parking_lot::Mutex;
 use std::borrow::Cow;
+use std::collections::BTreeSet;
 use std::os::fd::OwnedFd;
-use std::sync::Arc;
+use std::sync::atomic::{AtomicU8, Ordering};
+use std::sync::{Arc, OnceLock};
 
 /// Who waits for an answer.
 #[derive(Debug)]
@@ -33,8 +37,11 @@ pub enum Waiter {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Purpose {
     Initialize,
+    Discover,
     List(Kind),
     Probe,
+    /// `subscriptions/listen`: open for as long as the server has something to say.
+    Listen,
     /// Something that the server is told as a request, and whose answer changes nothing.
     Told,
 }
@@ -44,6 +51,10 @@ pub struct Link {
     pub life: Life,
     calls: Mutex<Calls<Waiter>>,
     way: Way,
+    /// What is said with a modern server beside calls; nothing in the legacy era.
+    modern: OnceLock<Mutex<Listening>>,
+    /// Whether a client's call has gone to this life: 0 no, 1 yes, 2 it makes way for a life of another era.
+    used: AtomicU8,
 }
 
 /// How lines get to the server.
@@ -55,11 +66,64 @@ enum Way {
 
 impl Link {
     pub fn new(life: Life, stdin: OwnedFd, wake: Wake) -> Link {
-        Link { life, calls: Mutex::new(Calls::new()), way: Way::Pipe(Outbox::new(stdin, wake)) }
+        Link::over_way(life, Way::Pipe(Outbox::new(stdin, wake)))
+    }
+
+    /// The era of this life. Whoever is given a link by its server may rely on it.
+    pub fn era(&self) -> Era {
+        if self.modern.get().is_some() { Era::Modern } else { Era::Legacy }
+    }
+
+    /// Said once, before anybody else has the link.
+    pub(super) fn is_modern(&self, listening: Listening) {
+        // A second greeting of one life changes nothing.
+        let _ = self.modern.set(Mutex::new(listening));
+    }
+
+    /// What clients have subscribed to on a modern server: all of it, not what is new.
+    pub fn watch(&self, uris: BTreeSet<String>) {
+        if let Some(modern) = self.modern.get() {
+            modern.lock().watch(self, uris);
+        }
+    }
+
+    /// Has the server tell us of changes, if it can.
+    pub(super) fn listen(&self) {
+        if let Some(modern) = self.modern.get() {
+            modern.lock().open(self);
+        }
+    }
+
+    /// The server ended a `subscriptions/listen`. `refused`: it does not know that.
+    pub(super) fn listen_over(&self, id: CallId, refused: bool) {
+        if let Some(modern) = self.modern.get() {
+            modern.lock().over(self, id, refused);
+        }
+    }
+
+    /// A client's call is about to go to this life. `false`: it makes way.
+    fn claim(&self, as_used: u8) -> bool {
+        match self.used.compare_exchange(0, as_used, Ordering::AcqRel, Ordering::Acquire) {
+            Ok(_) => true,
+            Err(now) => now == as_used,
+        }
+    }
+
+    pub(super) fn use_it(&self) -> bool {
+        self.claim(1)
+    }
+
+    /// If nobody has used it, nobody will.
+    pub(super) fn leave_unused(&self) -> bool {
+        self.claim(2)
     }
 
     pub fn remote(life: Life, remote: Remote) -> Link {
-        Link { life, calls: Mutex::new(Calls::new()), way: Way::Remote(remote) }
+        Link::over_way(life, Way::Remote(remote))
+    }
+
+    fn over_way(life: Life, way: Way) -> Link {
+        Link { life, calls: Mutex::new(Calls::new()), way, modern: OnceLock::new(), used: AtomicU8::new(0) }
     }
 
     /// Whether the server runs elsewhere.
@@ -153,6 +217,13 @@ impl Link {
             self.over(id);
         }
         pending
+    }
+
+    /// The same for a call of our own of this purpose.
+    pub(super) fn answered_if(&self, id: CallId, which: impl Fn(Purpose) -> bool) -> bool {
+        let mut calls = self.calls.lock();
+        let ours = calls.get(id).is_some_and(|call| matches!(call.waiter, Waiter::Own(own) if which(own)));
+        ours && calls.answer(id).is_some()
     }
 
     /// The caller gives up. `false`: the answer is on its way to its slot already and must be taken.
@@ -252,7 +323,7 @@ impl Link {
 
     /// Calls that wait.
     pub fn waiting(&self) -> usize {
-        self.calls.lock().len()
+        self.calls.lock().count(|call| !matches!(call.waiter, Waiter::Own(Purpose::Listen)))
     }
 }
 

@@ -2,6 +2,7 @@
 
 use crate::base::fault::Fault;
 use crate::base::id::{Life, ServerName, Slug};
+use crate::mcp::era::Era;
 use serde::Serialize;
 
 /// One row of `GET /api/v1/status`. Times are RFC 3339 in UTC.
@@ -25,6 +26,8 @@ pub struct Status {
     pub tools: usize,
     /// The protocol version that the current life agreed to.
     pub protocol: Option<String>,
+    /// `legacy` or `modern`: the era of the protocol that it was last greeted in.
+    pub era: Option<Era>,
     /// Lives after the first.
     pub restarts: u64,
     /// Failures since the daemon started.

@@ -1,0 +1,135 @@
+//! In which era a server is spoken to: every row of the table of answers to `server/discover`, against the real binary
+//! with the demo server behind it, and what is remembered of it.
+#![allow(clippy::unwrap_used, reason = "tests fail by panicking")]
+
+use crate::support::daemon::{Daemon, server};
+use crate::support::{TempDir, demo_entry};
+use mcpvisor::store::Store;
+use serde_json::{Value, json};
+use std::path::Path;
+use std::time::Duration;
+
+/// A state directory in which the last client was of this era.
+fn after_clients_of(era: &str) -> TempDir {
+    let tmp = TempDir::new();
+    let state = tmp.join("state");
+    std::fs::create_dir_all(&state).unwrap();
+    let store = Store::open(Path::new(&state));
+    store.remember("client_eras", "last", &format!("\"{era}\"")).unwrap();
+    assert!(store.close(Duration::from_secs(10)));
+    tmp
+}
+
+fn config(switches: &str, more: Value) -> Value {
+    let mut entry = demo_entry(switches);
+    entry.as_object_mut().unwrap().extend(more.as_object().unwrap().clone());
+    json!({ "mcpServers": { "demo": entry } })
+}
+
+/// Where the server ends up, with so many lives after the first and no failure.
+#[track_caller]
+fn check(clients: &str, switches: &str, more: Value, era: &str, restarts: u64) -> Daemon {
+    let daemon = Daemon::start_in(after_clients_of(clients), &config(switches, more), &[]);
+    let status = daemon.wait_state("demo", "ready");
+    assert_eq!(status["era"], era, "{status:#}");
+    let version = if era == "modern" { "2026-07-28" } else { "2025-11-25" };
+    assert_eq!(status["protocol"], version, "{status:#}");
+    assert_eq!((&status["restarts"], &status["failures"]), (&json!(restarts), &json!(0)), "{status:#}");
+    assert_eq!(status["last_error"], Value::Null, "{status:#}");
+    assert!(status["tools"].as_u64().unwrap() >= 6, "{status:#}");
+    daemon
+}
+
+/// The server cannot be spoken to: what is said of it.
+#[track_caller]
+fn check_fault(clients: &str, switches: &str, more: Value, expected: &str) {
+    let daemon = Daemon::start_in(after_clients_of(clients), &config(switches, more), &[]);
+    let status = daemon.wait_state("demo", "backoff");
+    assert_eq!(status["last_error"]["kind"], "handshake_failed", "{status:#}");
+    let message = status["last_error"]["message"].as_str().unwrap();
+    assert!(message.contains(expected), "{status:#}");
+    assert_ne!(status["last_error"]["hint"], "", "{status:#}");
+}
+
+#[test]
+fn a_first_life_greets_as_most_clients_do() {
+    check("legacy", "--era legacy", json!({}), "legacy", 0);
+    check("legacy", "--era either", json!({}), "legacy", 0);
+    check("legacy", "--era modern", json!({}), "modern", 1);
+}
+
+#[test]
+fn the_table_of_answers_to_discover() {
+    let modern = |switches: &str, era: &str, restarts| {
+        check("modern", switches, json!({"connection_timeout": "4s"}), era, restarts);
+    };
+    modern("--era modern", "modern", 0);
+    modern("--era either", "modern", 0);
+    modern("--era legacy", "legacy", 0);
+    modern("--era legacy --discover earlier", "legacy", 1);
+    modern("--era legacy --discover nonsense", "legacy", 1);
+    modern("--era modern --discover again", "modern", 0);
+    modern("--era legacy --discover exit", "legacy", 1);
+    modern("--era legacy --discover silent", "legacy", 1);
+    let fault = |switches: &str| check_fault("modern", switches, json!({}), "2099-01-01");
+    fault("--era legacy --discover later");
+    fault("--era legacy --discover refuse");
+}
+
+#[test]
+fn the_entry_decides() {
+    check("legacy", "--era either", json!({"era": "modern"}), "modern", 0);
+    check("modern", "--era either", json!({"era": "legacy"}), "legacy", 0);
+    check_fault("modern", "--era legacy", json!({"era": "modern"}), "not of the modern era");
+    check_fault("legacy", "--era modern", json!({"era": "legacy"}), "initialize");
+}
+
+/// A slow start is not taken for silence, and what was learnt is not asked again.
+#[test]
+fn what_was_learnt_is_not_asked_again() {
+    let clients = "modern";
+    let mut daemon = check(clients, "--era legacy --discover exit", json!({}), "legacy", 1);
+    daemon.stop();
+    let config = config("--era legacy --discover exit", json!({}));
+    let daemon = Daemon::start_in(daemon.into_tmp(), &config, &[]);
+    let status = daemon.wait_state("demo", "ready");
+    assert_eq!((&status["era"], &status["restarts"]), (&json!("legacy"), &json!(0)), "{status:#}");
+    check(clients, "--era modern --start-delay 1500", json!({"connection_timeout": "20s"}), "modern", 0);
+}
+
+/// Another program under the same name is another server.
+#[test]
+fn what_was_learnt_is_of_one_program() {
+    let mut daemon = check("modern", "--era legacy", json!({}), "legacy", 0);
+    daemon.stop();
+    let daemon = Daemon::start_in(daemon.into_tmp(), &config("--era either", json!({})), &[]);
+    assert_eq!(daemon.wait_state("demo", "ready")["era"], "modern");
+}
+
+/// The life that was begun for a modern client makes way for the first client that is not one; the next does not.
+#[test]
+fn a_life_that_nobody_used_makes_way() {
+    let daemon = check("modern", "--era either", json!({}), "modern", 0);
+    let mut client = daemon.client();
+    assert_eq!(client.call("demo__add", json!({"a": 1, "b": 2})).unwrap()["content"][0]["text"], "3");
+    let status = daemon.status();
+    let status = server(&status, "demo");
+    assert_eq!((&status["era"], &status["restarts"]), (&json!("legacy"), &json!(1)), "{status:#}");
+    client.call("demo__add", json!({"a": 1, "b": 2})).unwrap();
+    assert_eq!(server(&daemon.status(), "demo")["restarts"], 1);
+}
+
+/// A server that crashes is not started twice as often for being of an unknown era.
+#[test]
+fn crashes_stay_crashes() {
+    let tmp = after_clients_of("modern");
+    let pids = tmp.join("pids");
+    let entry = config("--exit-on-init --discover exit", json!({}));
+    let mut entry = entry;
+    entry["mcpServers"]["demo"]["args"].as_array_mut().unwrap().extend([json!("--pid-file"), json!(pids)]);
+    let daemon = Daemon::start_in(tmp, &entry, &[]);
+    let status = daemon.wait_state("demo", "auto_disabled");
+    assert_eq!(status["failures"], 3, "{status:#}");
+    let starts = std::fs::read_to_string(&pids).unwrap();
+    assert_eq!(starts.lines().count(), 4, "{starts}");
+}
