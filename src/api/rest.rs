@@ -3,6 +3,7 @@
 use super::status::{self, About};
 use crate::base::fault::{Fault, FaultKind};
 use crate::base::id::ServerName;
+use crate::gateway::crossing::Caller;
 use crate::gateway::http::{Exchange, Request};
 use crate::gateway::open_call::Heard;
 use crate::gateway::reply::fault_error;
@@ -178,7 +179,8 @@ impl Api {
         let Ok(patience) = span_parameter(request, "timeout", exchange) else { return };
         let deadline = patience.map(|patience| clock::now() + patience);
         let (mount, method) = (&Mount::All, "tools/call");
-        let call = CallRequest { mount, session: NOBODY, id: "0", method, params, era: None, patience };
+        let caller = Caller::LEGACY;
+        let call = CallRequest { mount, session: NOBODY, id: "0", method, params, patience, caller };
         let mut open = match self.router.open(&call) {
             Ok(open) => open,
             Err(fault) => return fail(exchange, status_of(&fault), &fault),

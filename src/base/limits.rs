@@ -227,6 +227,9 @@ pub const STDIO_LINE_BYTES_MAX: usize = BODY_BYTES_MAX;
 pub const STDIO_IN_FLIGHT_MAX: usize = 256;
 pub const STDIO_IN_FLIGHT_BYTES_MAX: usize = 64 << 20;
 
+/// Streams of `subscriptions/listen` of one client of `mcpvisor stdio`, each with a thread; one more is refused.
+pub const STDIO_LISTENS_MAX: usize = 16;
+
 const _: () = assert!(CONTROL_CONNECTIONS_MAX >= 3 * STDIO_IN_FLIGHT_MAX);
 const _: () = assert!(STDIO_IN_FLIGHT_BYTES_MAX >= STDIO_LINE_BYTES_MAX);
 

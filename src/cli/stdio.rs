@@ -9,6 +9,7 @@
 //!
 //! Nothing but MCP goes to stdout. Messages are not looked into beyond their envelope.
 
+mod alone;
 mod bridge;
 mod home;
 mod lane;
@@ -24,6 +25,8 @@ use crate::base::fault::{Fault, FaultKind};
 use crate::base::limits::{LINE_BYTES_MAX, STDIO_LINE_BYTES_MAX};
 use crate::http::reply::encode;
 use crate::mcp::envelope::{self, Invalid, Message, Outcome as Answer};
+use crate::mcp::era::{self, Era};
+use crate::mcp::scan;
 use crate::sys::{clock, spawn, thread};
 use bridge::{Bridge, answer_fault};
 use crossbeam_channel::bounded;
@@ -71,12 +74,30 @@ fn take(bridge: &Arc<Bridge>, line: Vec<u8>) {
     if line.trim_ascii().is_empty() {
         return;
     }
+    let mut alone = None;
     let (id, waits) = match envelope::parse(&line) {
         Ok(Message::Request { id, .. }) if line.len() > STDIO_LINE_BYTES_MAX => {
             return bridge.say(too_long(id, STDIO_LINE_BYTES_MAX));
         }
         Ok(_) | Err(_) if line.len() > STDIO_LINE_BYTES_MAX => {
             return bridge.say(too_long("null", STDIO_LINE_BYTES_MAX));
+        }
+        // Whatever is not of the legacy era needs no session; if it is wrong, the daemon says how.
+        Ok(ref message @ Message::Request { id, ref method, .. })
+            if era::classify(message, None) != Ok(Era::Legacy) =>
+        {
+            let listens = method == "subscriptions/listen";
+            alone = bridge.alone.begin(id, listens);
+            if alone.is_none() {
+                let fault = Fault::new(FaultKind::Busy, "too many streams are listened to");
+                return bridge.say(answer_fault(id, &fault));
+            }
+            (Some(id.to_owned()), false)
+        }
+        Ok(Message::Notification { method, params })
+            if method == "notifications/cancelled" && takes_back(bridge, params.unwrap_or("{}")) =>
+        {
+            return;
         }
         Ok(Message::Request { id, method, .. }) if method == "initialize" => {
             let id = id.to_owned();
@@ -100,12 +121,20 @@ fn take(bridge: &Arc<Bridge>, line: Vec<u8>) {
         Err(invalid) => return bridge.say(not_a_message(&invalid)),
     };
     let (through, done) = bounded::<Infallible>(0);
-    let place = bridge.flight.enter(line.len());
-    bridge.send(Post { line, id, session: 0, tries: 0, _through: Some(through), _place: place });
+    // A stream stays, and must not keep room from calls.
+    let stays = alone.as_ref().is_some_and(|one| one.listens);
+    let place = (!stays).then(|| bridge.flight.enter(line.len()));
+    let (through, listened) = (Some(through), false);
+    bridge.send(Post { line, id, session: 0, tries: 0, alone, listened, _through: through, _place: place });
     if waits {
         // What comes next must not overtake it. Closed is what is waited for; nothing is ever sent.
         let _ = done.recv_deadline(clock::instant(clock::now() + ACCEPTED));
     }
+}
+
+/// Whether this cancels a request that stands alone.
+fn takes_back(bridge: &Bridge, params: &str) -> bool {
+    scan::find(params, "requestId").is_some_and(|id| bridge.alone.cancel(&params[id]))
 }
 
 fn too_long(id: &str, bytes_max: usize) -> Vec<u8> {

@@ -206,7 +206,9 @@ impl MainLoop {
     fn is_alone(&mut self, running: &Running) -> bool {
         let now = clock::now();
         let Some(alone) = self.alone.as_mut().filter(|alone| alone.look_at <= now) else { return false };
-        let active = running.front.methods.sessions.last_active(now);
+        let methods = &running.front.methods;
+        let listening = !methods.interest.listeners.is_empty();
+        let active = if listening { Some(now) } else { methods.sessions.last_active(now) };
         alone.look_at = active.map_or(alone.free_until, |active| active + EPHEMERAL_IDLE);
         alone.look_at <= now
     }

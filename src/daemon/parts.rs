@@ -10,11 +10,14 @@ use crate::gateway::early::Early;
 use crate::gateway::front::Front;
 use crate::gateway::http::{Exchange, Handler, HttpServer, Listener, Peer, Request, Settings};
 use crate::gateway::hub::Hub;
+use crate::gateway::interest::Interest;
+use crate::gateway::levels::Levels;
+use crate::gateway::listeners::Listeners;
 use crate::gateway::methods::Methods;
 use crate::gateway::outbound::Outbound;
 use crate::gateway::reply;
 use crate::gateway::router::Router;
-use crate::gateway::sessions::Sessions;
+use crate::mcp::seal::Sealer;
 use crate::server::board::Board;
 use crate::server::handle::Ear;
 use crate::server::registry::Registry;
@@ -27,20 +30,21 @@ use std::sync::Arc;
 
 /// Those who may hear of servers; made before the first server can say anything.
 pub struct Clients {
-    sessions: Arc<Sessions>,
+    interest: Interest,
     asks: Arc<Asks>,
     hub: Hub,
 }
 
 impl Clients {
     pub fn new() -> io::Result<Clients> {
-        Ok(Clients { sessions: Arc::default(), asks: Arc::default(), hub: Hub::start()? })
+        let interest = Interest { sessions: Arc::default(), listeners: Arc::<Listeners>::default() };
+        Ok(Clients { interest, asks: Arc::default(), hub: Hub::start()? })
     }
 
     /// Hears what servers say of their own accord.
     pub fn ear(&self) -> Arc<Ear> {
-        let (sessions, asks, hub) = (self.sessions.clone(), self.asks.clone(), self.hub.clone());
-        let outbound = Outbound { sessions, asks, hub };
+        let (interest, asks, hub) = (self.interest.clone(), self.asks.clone(), self.hub.clone());
+        let outbound = Outbound { sessions: interest.sessions.clone(), interest, asks, hub };
         Arc::new(move |server, link, said| outbound.hear(server, link, said))
     }
 }
@@ -63,12 +67,15 @@ impl Parts {
         logs: PathBuf,
         store: Store,
     ) -> Parts {
-        let Clients { sessions, asks, hub } = clients;
+        let Clients { interest, asks, hub } = clients;
         let (cache, early) = (Cache::default(), Early::default());
-        let router = Arc::new(Router { servers, board, cache, early, asks });
+        let sealer = Arc::new(Sealer::new(&secret()));
+        let router =
+            Arc::new(Router { servers, board, cache, early, asks, sealer, levels: Levels::default() });
         let methods = Methods {
             router: router.clone(),
-            sessions,
+            sessions: interest.sessions.clone(),
+            interest,
             hub: hub.clone(),
             announced: Announced::default(),
             list_wait: config.list_wait,
@@ -115,6 +122,13 @@ impl Parts {
         let handler = self.handler(Access::default());
         HttpServer::start("ctl", listeners, Settings::control(), self.hub.clone(), handler)
     }
+}
+
+/// What tokens are sealed with, until this daemon ends.
+fn secret() -> [u8; 32] {
+    let mut secret = [0; 32];
+    getrandom::fill(&mut secret).expect("Linux gives random bytes from early boot on");
+    secret
 }
 
 /// `/mcp` is `Some(None)`, `/mcp/s/<server>` is `Some(Some(server))`.

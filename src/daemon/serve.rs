@@ -122,6 +122,7 @@ pub fn run(setup: &Setup, mut guardian: Option<Link>, started: impl FnOnce(&Star
     };
     let ended = main_loop.run(&inbox, &running);
     ctl.drain(Duration::from_millis(200));
+    parts.front.methods.end_listening();
     parts.hub.shutdown(Duration::from_millis(200));
     end_what_servers_lost(&keeper, cgroup.as_deref());
     removals.close();

@@ -3,9 +3,12 @@
 //! Tools and prompts get the server's slug before their names; a name is looked up in a map, never taken apart.
 //! Resources keep their URIs, and the first server that lists one owns it.
 
+use super::router::era_of;
 use crate::base::id::{ServerName, fnv1a};
 use crate::base::limits::TOOL_NAME_CHARS_MAX;
+use crate::mcp::bridge::tool_to_legacy;
 use crate::mcp::envelope;
+use crate::mcp::era::Era;
 use crate::mcp::items::{Item, Kind, matches_template};
 use crate::server::handle::Server;
 use crate::server::registry::Registry;
@@ -22,6 +25,8 @@ pub struct Entry {
     pub key: String,
     pub server: Arc<Server>,
     pub item: Item,
+    /// Its definition may say what only the modern era can.
+    is_modern: bool,
 }
 
 /// A snapshot of what all offered servers list, in the order of the config.
@@ -41,18 +46,19 @@ impl Catalogue {
         let mut catalogue = Catalogue::default();
         for server in servers.iter().filter(|server| server.is_offered()) {
             let known = server.known();
+            let is_modern = era_of(server) == Era::Modern;
             for kind in Kind::ALL {
                 let items = known.list(kind);
                 items
                     .iter()
                     .flat_map(|items| items.iter())
-                    .for_each(|item| catalogue.add(kind, server, item));
+                    .for_each(|item| catalogue.add(kind, server, item, is_modern));
             }
         }
         catalogue
     }
 
-    fn add(&mut self, kind: Kind, server: &Arc<Server>, item: &Item) {
+    fn add(&mut self, kind: Kind, server: &Arc<Server>, item: &Item, is_modern: bool) {
         let list = &mut self.lists[kind as usize];
         let key = match kind {
             Kind::Tools | Kind::Prompts => list.free_name(server.slug.as_str(), &item.key),
@@ -62,7 +68,7 @@ impl Catalogue {
             Kind::Resources | Kind::Templates => item.key.clone(),
         };
         list.by_key.insert(key.clone(), list.entries.len());
-        list.entries.push(Entry { key, server: server.clone(), item: item.clone() });
+        list.entries.push(Entry { key, server: server.clone(), item: item.clone(), is_modern });
     }
 
     pub fn find(&self, kind: Kind, key: &str) -> Option<&Entry> {
@@ -86,12 +92,18 @@ impl Catalogue {
         self.lists[kind as usize].by_key.keys().map(String::as_str)
     }
 
-    /// The result of the list request from `offset` on.
-    pub fn page(&self, kind: Kind, offset: usize) -> String {
+    /// The result of the list request from `offset` on, for a client of this era.
+    pub fn page(&self, kind: Kind, offset: usize, era: Era) -> String {
         let entries = self.entries(kind);
-        let items = entries.iter().map(|entry| match entry.key == entry.item.key {
-            true => entry.item.raw.to_string(),
-            false => entry.item.renamed(&envelope::quote(&entry.key)),
+        let items = entries.iter().map(|entry| {
+            let text = match entry.key == entry.item.key {
+                true => entry.item.raw.to_string(),
+                false => entry.item.renamed(&envelope::quote(&entry.key)),
+            };
+            match entry.is_modern && era == Era::Legacy && kind == Kind::Tools {
+                true => tool_to_legacy(&text).into_owned(),
+                false => text,
+            }
         });
         page(kind, items, entries.len(), offset)
     }

@@ -1,13 +1,16 @@
-//! Streamable HTTP, MCP 2024-11-05 to 2025-11-25: what a POST, GET or DELETE on a mount means.
+//! Streamable HTTP: what a POST, GET or DELETE on a mount means. The era of a POST is read from its body; what is of
+//! 2026-07-28 goes to `modern`, and everything with sessions (2024-11-05 to 2025-11-25) is here.
 
-use super::http::{Exchange, Request};
+use super::http::{Exchange, Peer, Request};
 use super::methods::{Begun, Methods};
+use super::modern;
 use super::reply::{self, Accept, JSON, Way, answer, fault_error, media_type, refuse};
 use super::router;
-use super::sessions::{Mount, Session};
+use super::sessions::{Client, Mount, Session};
 use crate::base::fault::{Fault, FaultKind};
 use crate::base::limits::BATCH_MESSAGES_MAX;
 use crate::mcp::envelope::{self, Invalid, Message, Outcome};
+use crate::mcp::era::{self, Era};
 use crate::mcp::features;
 use crate::mcp::line::one_line;
 use crate::mcp::{handshake, scan};
@@ -35,18 +38,14 @@ impl Front {
                 None => return refuse(exchange, 404, &router::unknown_server(servers, name)),
             },
         };
-        if let Some(version) = request.headers.get("mcp-protocol-version")
-            && !handshake::VERSIONS.contains(&version)
-        {
-            let message =
-                format!("protocol version `{}` is not spoken here", crate::base::text::shorten(version, 40));
-            let versions = handshake::VERSIONS.join(", ");
-            return refuse(exchange, 400, &Fault::new(FaultKind::NotSupported, message).hint(versions));
-        }
         match request.method.as_str() {
             "POST" => self.post(mount, request, exchange),
-            "GET" => self.listen(mount, request, exchange),
-            "DELETE" => self.delete(mount, request, exchange),
+            "GET" | "DELETE" if is_modern(request) => {
+                exchange.respond(405, &[("Allow", "POST"), JSON], b"");
+            }
+            "GET" if has_legacy_version(request, exchange) => self.listen(mount, request, exchange),
+            "DELETE" if has_legacy_version(request, exchange) => self.delete(mount, request, exchange),
+            "GET" | "DELETE" => (),
             _ => exchange.respond(405, &[("Allow", "GET, POST, DELETE"), JSON], b""),
         }
     }
@@ -65,10 +64,39 @@ impl Front {
         let message = match envelope::parse(&body) {
             Ok(message) => message,
             Err(Invalid::Request { .. }) if is_batch(&body) => {
+                let text = std::str::from_utf8(&body).unwrap_or_default();
+                if is_modern(request) || era::is_modern_batch(text) {
+                    let why = "batches are not part of this protocol version";
+                    return not_a_message(exchange, &Invalid::Request { id: None, why });
+                }
+                if !has_legacy_version(request, exchange) {
+                    return;
+                }
                 return self.batch(mount, request, &body, accept, exchange);
             }
             Err(invalid) => return not_a_message(exchange, &invalid),
         };
+        // What comes through `mcpvisor stdio` has no headers of its own.
+        let over_http = request.peer != Peer::Unix || request.headers.get("mcp-method").is_some();
+        let headers = era::Headers {
+            version: request.headers.get("mcp-protocol-version"),
+            method: request.headers.get("mcp-method"),
+            name: request.headers.get("mcp-name"),
+        };
+        match era::classify(&message, over_http.then_some(&headers)) {
+            Ok(Era::Legacy) => (),
+            Ok(Era::Modern) => {
+                return self.modern(mount, over_http.then_some(request), &message, accept, exchange);
+            }
+            Err(refusal) => {
+                let id = if let Message::Request { id, .. } = message { id } else { "null" };
+                let body = envelope::response(id, Outcome::Error(&refusal.error()));
+                return exchange.respond(refusal.status, &[JSON], &body);
+            }
+        }
+        if !has_legacy_version(request, exchange) {
+            return;
+        }
         if let Message::Request { id, method, params } = &message
             && method == "initialize"
         {
@@ -94,6 +122,22 @@ impl Front {
                 exchange.respond(202, &[], b"");
             }
         }
+    }
+
+    fn modern(
+        &self,
+        mount: &Mount,
+        headers: Option<&Request>,
+        message: &Message<'_>,
+        accept: Accept,
+        exchange: &mut Exchange,
+    ) {
+        let Message::Request { id, method, params } = message else {
+            // News of clients are of the legacy era; a call is cancelled by closing its connection.
+            return exchange.respond(202, &[], b"");
+        };
+        let (methods, params) = (&self.methods, params.unwrap_or("{}"));
+        modern::Post { methods, mount, headers, accept, id, method, params }.serve(exchange);
     }
 
     /// Several messages in one body: all are begun before the first is waited for.
@@ -177,9 +221,10 @@ impl Front {
             let fault = Fault::new(FaultKind::Internal, "no random numbers from the kernel");
             return refuse(exchange, 500, &fault);
         };
-        let features = features::of_client(params);
+        let info = scan::find(params, "clientInfo").map(|span| params[span].into());
+        let client = Client { features: features::of_client(params), info };
         let opened =
-            self.methods.sessions.open(session.clone(), mount.clone(), version, features, clock::now());
+            self.methods.sessions.open(session.clone(), mount.clone(), version, client, clock::now());
         if opened.is_none() {
             let fault = Fault::new(FaultKind::Busy, "too many sessions are open").hint("try again later");
             return refuse(exchange, 503, &fault);
@@ -259,6 +304,24 @@ fn done_body(id: &str, done: &Result<String, String>) -> Vec<u8> {
         Ok(result) => envelope::response(id, Outcome::Result(result)),
         Err(error) => envelope::response(id, Outcome::Error(error)),
     }
+}
+
+/// Whether the headers name the modern era.
+fn is_modern(request: &Request) -> bool {
+    request.headers.get("mcp-protocol-version").is_some_and(|version| Era::of_version(version) == Era::Modern)
+}
+
+/// Whether the headers name no version, or one with sessions; answers the request if not.
+fn has_legacy_version(request: &Request, exchange: &mut Exchange) -> bool {
+    let Some(version) = request.headers.get("mcp-protocol-version") else { return true };
+    if handshake::VERSIONS.contains(&version) {
+        return true;
+    }
+    let message =
+        format!("protocol version `{}` is not spoken here", crate::base::text::shorten(version, 40));
+    let versions = handshake::VERSIONS.join(", ");
+    refuse(exchange, 400, &Fault::new(FaultKind::NotSupported, message).hint(versions));
+    false
 }
 
 fn is_json(request: &Request) -> bool {

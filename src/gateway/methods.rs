@@ -4,7 +4,9 @@
 //! subscriptions.
 
 use super::catalogue::{self, Announced};
+use super::crossing::Caller;
 use super::hub::Hub;
+use super::interest::Interest;
 use super::open_call::OpenCall;
 use super::reply::fault_error;
 use super::router::{self, Request, Router};
@@ -16,10 +18,12 @@ use crate::mcp::envelope::{self, INVALID_PARAMS, METHOD_NOT_FOUND};
 use crate::mcp::era::Era;
 use crate::mcp::features::{Feature, Level};
 use crate::mcp::items::{Kind, splice};
-use crate::mcp::{handshake, params, scan};
+use crate::mcp::meta::Asker;
+use crate::mcp::{bridge, handshake, params, scan};
 use crate::server::handle::Server;
 use crate::sys::clock;
 use serde_json::json;
+use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -35,6 +39,7 @@ pub enum Begun {
 pub struct Methods {
     pub router: Arc<Router>,
     pub sessions: Arc<Sessions>,
+    pub interest: Interest,
     pub hub: Hub,
     /// The lists that the listening sessions know of.
     pub announced: Announced,
@@ -56,6 +61,15 @@ fn undo_when_refused(begun: &mut Begun, session: &Arc<Session>, (server, uri): (
 /// `instructions` of all servers together; what is more is left out.
 const INSTRUCTIONS_BYTES_MAX: usize = 16 << 10;
 
+/// What the aggregate can do.
+const OWN_CAPABILITIES: &str = "{\"tools\":{\"listChanged\":true},\"prompts\":{\"listChanged\":true},\
+     \"resources\":{\"listChanged\":true,\"subscribe\":true},\"completions\":{},\"logging\":{}}";
+
+/// Who the aggregate is, raw.
+pub fn own_info() -> String {
+    json!({"name": "mcpvisor", "version": env!("CARGO_PKG_VERSION")}).to_string()
+}
+
 impl Methods {
     /// The result of `initialize` and the version that was agreed.
     pub fn initialize(&self, mount: &Mount, params: &str) -> Result<(String, &'static str), Fault> {
@@ -74,22 +88,39 @@ impl Methods {
                 };
                 let deadline = clock::now() + server.call_patience;
                 let greeting = self.router.board.wait(deadline, settled);
-                Ok(greeting
-                    .unwrap_or_else(|| Err(router::not_ready(&server)))?
-                    .for_client(handshake::negotiate(&wanted)))
+                let greeting = greeting.unwrap_or_else(|| Err(router::not_ready(&server)))?;
+                let wanted = handshake::negotiate(&wanted);
+                Ok(match router::era_of(&server) {
+                    Era::Legacy => greeting.for_client(wanted),
+                    Era::Modern => (bridge::initialized(&greeting.raw, wanted), wanted),
+                })
             }
         }
     }
 
     fn own_greeting(&self, version: &str) -> String {
-        let info = json!({"name": "mcpvisor", "version": env!("CARGO_PKG_VERSION")});
-        let changes = "{\"listChanged\":true}";
-        let instructions = self.instructions();
+        let (info, instructions) = (own_info(), self.instructions());
         format!(
-            "{{\"protocolVersion\":\"{version}\",\"capabilities\":{{\"tools\":{changes},\"prompts\":{changes},\
-             \"resources\":{{\"listChanged\":true,\"subscribe\":true}},\"completions\":{{}},\"logging\":{{}}}},\
+            "{{\"protocolVersion\":\"{version}\",\"capabilities\":{OWN_CAPABILITIES},\
              \"serverInfo\":{info}{instructions}}}"
         )
+    }
+
+    /// The answer to `server/discover`: what `initialize` would say, at once. A server of its own mount that has never
+    /// been greeted may offer anything; it is given a moment, no more, because clients that ask this do not wait.
+    pub fn discover(&self, mount: &Mount) -> String {
+        if let Mount::One(name) = mount
+            && let Ok(server) = self.server(name.as_str())
+        {
+            let greeting = || server.known().greeting;
+            let settled = || greeting().map(Some).or((!server.status().is_coming()).then_some(None));
+            let deadline = clock::now() + self.list_wait;
+            if let Some(greeting) = self.router.board.wait(deadline, settled).flatten() {
+                return bridge::discovered(&greeting.raw);
+            }
+            return bridge::discover_result(OWN_CAPABILITIES, "", None);
+        }
+        bridge::discover_result(OWN_CAPABILITIES, &self.instructions(), Some(&own_info()))
     }
 
     /// What the servers that have been greeted say to the model, each under its name.
@@ -121,6 +152,13 @@ impl Methods {
                 match self.subscription(session, mount, method, params) {
                     Ok(None) => Ok("{}".to_owned()),
                     // The first to subscribe, or the last to leave: the server hears of it.
+                    Ok(Some((name, uri))) if self.is_modern(&name) => {
+                        self.router
+                            .servers
+                            .find(name.as_str())
+                            .inspect(|server| self.interest.subscribe(server, &uri));
+                        Ok("{}".to_owned())
+                    }
                     Ok(Some(what)) => {
                         let mut begun = self.send(session, id, method, params);
                         if method == "resources/subscribe" {
@@ -136,7 +174,7 @@ impl Methods {
                 return self.send(session, id, method, params);
             }
             (_, Mount::All) => match Kind::of_method(method) {
-                Some(kind) => self.list(kind, params),
+                Some(kind) => self.list(kind, params, Era::Legacy),
                 None => {
                     let message = format!("method `{}` is not offered here", shorten(method, 80));
                     Err(envelope::error_object(METHOD_NOT_FOUND, &message, None::<&()>))
@@ -146,23 +184,29 @@ impl Methods {
         Begun::Done(done)
     }
 
+    /// Such a server is not asked for one resource, but told of all that is wanted.
+    fn is_modern(&self, name: &ServerName) -> bool {
+        self.router.servers.find(name.as_str()).is_some_and(|server| router::era_of(&server) == Era::Modern)
+    }
+
     fn send(&self, session: &Session, id: &str, method: &str, params: &str) -> Begun {
-        let request = Request {
-            mount: &session.mount,
-            session: session.number,
-            id,
-            method,
-            params,
-            era: Some(Era::Legacy),
-            patience: None,
+        let level = session.level().map(|level| format!("\"{}\"", level.name()));
+        let asker = Asker {
+            // Nothing is declared that could not be answered in the other era.
+            capabilities: "{}",
+            info: session.client.info.as_deref(),
+            log_level: level.as_deref(),
         };
+        let (mount, session) = (&session.mount, session.number);
+        let caller = Caller { era: Era::Legacy, asker, shown_info: None };
+        let request = Request { mount, session, id, method, params, patience: None, caller };
         match self.router.open(&request) {
             Ok(call) => Begun::Sent(Box::new(call)),
             Err(fault) => Begun::Done(Err(fault_error(method, &fault))),
         }
     }
 
-    fn list(&self, kind: Kind, params: &str) -> Result<String, String> {
+    pub(super) fn list(&self, kind: Kind, params: &str, era: Era) -> Result<String, String> {
         let cursor = scan::find(params, "cursor").map(|span| &params[span]).filter(|raw| *raw != "null");
         let offset = match cursor.map(|raw| scan::string(raw).and_then(|text| catalogue::offset(&text))) {
             None => 0,
@@ -170,7 +214,7 @@ impl Methods {
             Some(None) => return Err(envelope::error_object(INVALID_PARAMS, "unknown cursor", None::<&()>)),
         };
         self.wait_for_first_lists();
-        Ok(self.router.catalogue().page(kind, offset))
+        Ok(self.router.catalogue().page(kind, offset, era))
     }
 
     /// A list waits a little for servers in their first start; one that has failed before delays nobody.
@@ -197,7 +241,9 @@ impl Methods {
             let logs = server.known().greeting.is_some_and(|greeting| greeting.has("logging"));
             let Some(link) = server.link().filter(|_| logs) else { continue };
             let sessions = self.sessions.that_see(&server.name);
-            let lowest = sessions.iter().filter_map(|session| session.level()).min().unwrap_or(level);
+            let levels = sessions.iter().filter_map(|session| session.level());
+            let lowest =
+                levels.chain(self.router.levels.told(&server.name, link.life)).min().unwrap_or(level);
             let params = format!("{{\"level\":\"{}\"}}", lowest.name());
             link.tell_of("logging/setLevel", params, clock::now());
         }
@@ -228,11 +274,7 @@ impl Methods {
             Mount::All => self.router.addressed(address).map(|(server, _)| server),
         };
         let server = server.map_err(|fault| wrong(&fault))?;
-        let is_shared = || {
-            let others = self.sessions.that_see(&server.name);
-            let mut others = others.iter().filter(|other| other.number != session.number);
-            others.any(|other| other.is_subscribed(&server.name, &uri))
-        };
+        let is_shared = || self.interest.is_shared(&server.name, &uri, Some(session));
         // Of two at the same moment at least one sees itself alone: the server may hear it twice, never not at all.
         let shared = if method == "resources/unsubscribe" {
             session.unsubscribe(&server.name, &uri);
@@ -248,7 +290,7 @@ impl Methods {
         Ok((!shared).then(|| (server.name.clone(), uri)))
     }
 
-    fn server(&self, name: &str) -> Result<Arc<Server>, Fault> {
+    pub(super) fn server(&self, name: &str) -> Result<Arc<Server>, Fault> {
         let servers = &self.router.servers;
         servers.find(name).ok_or_else(|| router::unknown_server(servers, name))
     }
@@ -299,17 +341,15 @@ impl Methods {
         self.sessions.close(session);
         session.take_streams().into_iter().for_each(|stream| self.hub.close(stream));
         self.router.session_over(session.number);
-        for (name, uri) in session.subscriptions() {
-            let still = self.sessions.that_see(&name).iter().any(|other| other.is_subscribed(&name, &uri));
-            let link = self.router.servers.find(name.as_str()).and_then(|server| server.link());
-            if let Some(link) = link.filter(|_| !still) {
-                let params = format!("{{\"uri\":{}}}", envelope::quote(&uri));
-                link.tell_of("resources/unsubscribe", params, clock::now());
-            }
-        }
+        self.interest.release(&self.router.servers, session.subscriptions());
     }
 
-    /// Tells every session of the lists that are others now, and that it sees.
+    /// The daemon ends: whoever listens hears that it was the end.
+    pub fn end_listening(&self) {
+        self.interest.listeners.end(&self.hub);
+    }
+
+    /// Tells every client of the lists that are others now, and that it sees.
     pub fn announce_lists(&self) {
         let changed = self.announced.renew(&self.router.servers.all());
         for session in self.sessions.all() {
@@ -318,6 +358,12 @@ impl Methods {
             methods.sort_unstable();
             methods.dedup();
             methods.iter().for_each(|method| session.say(&self.hub, &envelope::notification(method, None)));
+        }
+        let methods: BTreeSet<&str> = changed.iter().map(|(_, kind)| kind.changed()).collect();
+        for method in methods {
+            let others = changed.iter().filter(|(_, kind)| kind.changed() == method);
+            let servers: Vec<&ServerName> = others.map(|(server, _)| server).collect();
+            self.interest.listeners.list_changed(&self.hub, &servers, method);
         }
     }
 }

@@ -7,16 +7,24 @@
 //! sessions   the clients; replay: their last events        reply      JSON or a stream of events
 //! catalogue  all servers' lists as one                     access     who may speak to us at all
 //! http, hub  the HTTP server; idle event streams           early      calls whose server is still starting
+//! modern     the era without sessions                      listeners  its clients that listen
+//! levels     how loud servers were told to be
+//! crossing   a call between the eras                       interest   which resources anybody wants to hear of
 //! ```
 
 pub mod access;
 pub mod asks;
 pub mod catalogue;
+pub mod crossing;
 pub mod early;
 pub mod front;
 pub mod http;
 pub mod hub;
+pub mod interest;
+pub mod levels;
+pub mod listeners;
 pub mod methods;
+pub mod modern;
 pub mod open_call;
 pub mod outbound;
 pub mod replay;

@@ -3,6 +3,7 @@
 //! Every call gets exactly one answer: whoever removes it from the link's pending calls gives it.
 
 use super::asks::Asks;
+use super::crossing::Crossing;
 use crate::base::fault::{Fault, FaultKind};
 use crate::base::id::CallId;
 use crate::base::text;
@@ -26,6 +27,8 @@ pub struct OpenCall {
     asks: Arc<Asks>,
     /// What is undone when the server refuses.
     on_refusal: Option<Box<dyn FnOnce() + Send>>,
+    /// How the answer comes to the client, if its era or its server's is the modern one.
+    crossing: Option<Box<Crossing>>,
     done: bool,
 }
 
@@ -50,7 +53,23 @@ impl OpenCall {
         server: Arc<Server>,
         asks: Arc<Asks>,
     ) -> OpenCall {
-        OpenCall { link, id, slot, deadline, latest, server, asks, on_refusal: None, done: false }
+        OpenCall {
+            link,
+            id,
+            slot,
+            deadline,
+            latest,
+            server,
+            asks,
+            on_refusal: None,
+            crossing: None,
+            done: false,
+        }
+    }
+
+    pub fn crossing(mut self, crossing: Option<Box<Crossing>>) -> OpenCall {
+        self.crossing = crossing;
+        self
     }
 
     /// Runs if the answer is an error.
@@ -81,7 +100,10 @@ impl OpenCall {
                     {
                         undo();
                     }
-                    return Heard::Answer(answer);
+                    return Heard::Answer(match &self.crossing {
+                        Some(crossing) => crossing.answer(answer),
+                        None => answer,
+                    });
                 }
                 Some(Word::Message { body, extends }) => {
                     if extends {
@@ -110,10 +132,15 @@ impl OpenCall {
     }
 
     /// The caller's own patience is over: the server is told.
-    pub fn give_up(mut self) {
+    pub fn give_up(self) {
+        self.cancel("\"the caller's patience is over\"");
+    }
+
+    /// The server is told why (a JSON string); its answer, if one still comes, is dropped.
+    pub fn cancel(mut self, why: &str) {
         self.done = true;
         if self.link.abandon(self.id) {
-            self.link.tell_cancelled(self.id, Some("\"the caller's patience is over\""));
+            self.link.tell_cancelled(self.id, Some(why));
         }
     }
 

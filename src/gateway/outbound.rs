@@ -5,6 +5,7 @@
 
 use super::asks::Asks;
 use super::hub::Hub;
+use super::interest::Interest;
 use super::sessions::{Mount, NOBODY, Session, Sessions};
 use crate::base::text::shorten;
 use crate::mcp::envelope::{self, Outcome};
@@ -19,6 +20,7 @@ use std::sync::Arc;
 
 pub struct Outbound {
     pub sessions: Arc<Sessions>,
+    pub interest: Interest,
     pub asks: Arc<Asks>,
     pub hub: Hub,
 }
@@ -49,7 +51,8 @@ impl Outbound {
                 "`{method_shown}`: no single client has calls in flight here, so nobody can be asked"
             ));
         };
-        let client = self.sessions.of_number(session).filter(|client| client.features.contains(&feature));
+        let client =
+            self.sessions.of_number(session).filter(|client| client.client.features.contains(&feature));
         if client.is_none() {
             return Err(format!("`{method_shown}`: the client does not offer {}", feature.name()));
         }
@@ -76,6 +79,7 @@ impl Outbound {
                 let Some(uri) = params::text(params, "uri") else { return };
                 let concerned = |session: &Arc<Session>| session.is_subscribed(&server.name, &uri);
                 self.tell(server, concerned, &message());
+                self.interest.listeners.resource_updated(&self.hub, &server.name, &uri, params);
             }
             "notifications/cancelled" => self.take_back(link, params),
             // Whatever else a server has to say is for those who look at this server alone.
@@ -88,7 +92,16 @@ impl Outbound {
         let level =
             params::text(params, "level").and_then(|name| Level::of_name(&name)).unwrap_or(Level::Emergency);
         let wants = |session: &Arc<Session>| session.level().is_none_or(|wanted| level >= wanted);
-        if let Some((session, _, slot)) = link.sole_caller()
+        let caller = link.sole_caller();
+        if let Some((visit, _, slot)) = &caller
+            && let Some(wanted) = self.sessions.level_of_visit(*visit)
+        {
+            if wanted.is_some_and(|wanted| level >= wanted) {
+                slot.message(message.to_vec(), false);
+            }
+            return;
+        }
+        if let Some((session, _, slot)) = caller
             && let Some(session) = self.sessions.of_number(session)
         {
             if wants(&session) {
@@ -123,23 +136,6 @@ impl Outbound {
             let params = format!("{{\"level\":\"{}\"}}", level.name());
             link.tell_of("logging/setLevel", params, clock::now());
         }
-        let mut uris: Vec<String> = sessions
-            .iter()
-            .flat_map(|session| session.subscriptions())
-            .filter(|(of, _)| *of == server.name)
-            .map(|(_, uri)| uri)
-            .collect();
-        if link.era() == Era::Modern {
-            return link.watch(uris.into_iter().collect());
-        }
-        uris.sort();
-        uris.dedup();
-        for uri in uris {
-            link.tell_of(
-                "resources/subscribe",
-                format!("{{\"uri\":{}}}", envelope::quote(&uri)),
-                clock::now(),
-            );
-        }
+        self.interest.remind(server, link);
     }
 }

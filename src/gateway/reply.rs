@@ -6,21 +6,19 @@ use super::open_call::{Heard, OpenCall};
 use super::replay::event;
 use super::sessions::Session;
 use crate::base::fault::{Fault, FaultKind};
+use crate::mcp::bridge::RESOURCE_NOT_FOUND;
 use crate::mcp::envelope::{self, Outcome};
 use crate::server::slot::Answer;
 use serde_json::json;
 use std::time::Duration;
 
 /// A call that takes longer lends its socket to the hub, which sees the client leave.
-const LEND_AFTER: Duration = Duration::from_millis(30);
+pub const LEND_AFTER: Duration = Duration::from_millis(30);
 
 /// After this a client that lost its stream should try again.
 const RETRY_MS: u32 = 1000;
 
 pub const JSON: (&str, &str) = ("Content-Type", "application/json");
-
-/// JSON-RPC's code for a resource that does not exist, in the legacy era.
-const RESOURCE_NOT_FOUND: i64 = -32002;
 
 /// What the client takes as an answer.
 #[derive(Clone, Copy)]

@@ -3,19 +3,24 @@
 
 use super::asks::Asks;
 use super::catalogue::{Cache, Catalogue};
+use super::crossing::{Caller, Crossing, unsealed};
 use super::early::{Awaiting, Early, EarlyCall};
+use super::levels::Levels;
 use super::open_call::OpenCall;
-use super::sessions::Mount;
+use super::sessions::{Mount, NOBODY};
 use crate::base::fault::{Fault, FaultKind};
 use crate::base::id::CallId;
 use crate::base::limits::CALL_TOTAL_MAX;
 use crate::base::text;
 use crate::base::time::Time;
+use crate::mcp::bridge;
 use crate::mcp::calls::NewCall;
 use crate::mcp::envelope;
 use crate::mcp::era::Era;
+use crate::mcp::features::Level;
 use crate::mcp::items::{self, Kind};
 use crate::mcp::params::{self, Address};
+use crate::mcp::seal::Sealer;
 use crate::server::board::Board;
 use crate::server::handle::Server;
 use crate::server::link::{Link, Waiter};
@@ -34,6 +39,8 @@ pub struct Router {
     pub cache: Cache,
     pub early: Early,
     pub asks: Arc<Asks>,
+    pub sealer: Arc<Sealer>,
+    pub levels: Levels,
 }
 
 /// One request as a client sent it.
@@ -45,10 +52,9 @@ pub struct Request<'a> {
     pub id: &'a str,
     pub method: &'a str,
     pub params: &'a str,
-    /// The client's, which a server of both eras is spoken to in; nothing for one that takes either.
-    pub era: Option<Era>,
     /// The caller's own patience, if it is less than the server's.
     pub patience: Option<Duration>,
+    pub caller: Caller<'a>,
 }
 
 /// Where a request goes, and what of its params is another text there.
@@ -68,6 +74,8 @@ impl Router {
         let early =
             server.link().is_none().then(|| self.early.add(&server.name, request.session, request.id));
         let is_cancelled = || early.as_ref().is_some_and(EarlyCall::is_cancelled);
+        // The REST API's callers are people, who take either.
+        let era = Some(request.caller.era).filter(|_| request.session != NOBODY);
         let slot = Slot::default();
         let token_span = params::progress_token(request.params);
         let token: Option<Box<str>> = token_span.clone().map(|span| request.params[span].into());
@@ -79,12 +87,25 @@ impl Router {
             patience: server.call_patience,
             wants_progress: token.is_some(),
         };
-        let params = |id: CallId| Some(rewritten(request.params, token_span.clone(), edit.as_ref(), id));
         loop {
             let link = self.ready_link(&server, until, is_cancelled)?;
-            if !server.is_usable_by(request.era, &link) {
+            if !server.is_usable_by(era, &link) {
                 continue;
             }
+            let (crossed, crossing) = self.crossed(request, &server, link.era())?;
+            if let Some(level) = loudness(&request.caller, link.era()) {
+                self.levels.need(&server, &link, level);
+            }
+            let (token_span, edit) = match &crossed {
+                Cow::Borrowed(_) => (token_span.clone(), edit.clone()),
+                // What stood before them may be gone.
+                Cow::Owned(text) => (
+                    params::progress_token(text),
+                    edit.clone()
+                        .and_then(|(_, name)| Some((params::address(request.method, text)?.span, name))),
+                ),
+            };
+            let params = |id: CallId| Some(rewritten(&crossed, token_span, edit.as_ref(), id));
             let waiter = Waiter::Caller { slot: slot.clone(), token: token.clone() };
             match link.call(new.clone(), waiter, request.method, params) {
                 Ok(id) => {
@@ -93,13 +114,60 @@ impl Router {
                         link.cancel(request.session, request.id, None);
                     }
                     let latest = opened + CALL_TOTAL_MAX;
-                    return Ok(OpenCall::new(link, id, slot, (deadline, latest), server, self.asks.clone()));
+                    let asks = self.asks.clone();
+                    let call = OpenCall::new(link, id, slot, (deadline, latest), server, asks);
+                    return Ok(call.crossing(crossing));
                 }
                 // That life was being stopped while we turned to it, and nothing was sent: the next one is waited for.
                 Err(fault) if fault.kind == FaultKind::Stopped && !is_current(&server, &link) => (),
                 Err(fault) => return Err(fault),
             }
         }
+    }
+
+    /// The params as the server's era has them, and what is to be done with the answer then.
+    fn crossed<'a>(
+        &self,
+        request: &Request<'a>,
+        server: &Server,
+        era: Era,
+    ) -> Result<(Cow<'a, str>, Option<Box<Crossing>>), Fault> {
+        let Request { caller, method, .. } = request;
+        if (caller.era, era) == (Era::Legacy, Era::Legacy) {
+            return Ok((Cow::Borrowed(request.params), None));
+        }
+        let seal =
+            (*request.mount == Mount::All && era == Era::Modern && caller.era == Era::Modern).then(|| {
+                let key =
+                    params::address(method, request.params).map(|address| address.key).unwrap_or_default();
+                let belongs = [server.name.as_str().into(), (*method).into(), key.into()];
+                (self.sealer.clone(), belongs)
+            });
+        let unsealed = match &seal {
+            Some((sealer, belongs)) => unsealed(request.params, sealer, belongs)?,
+            None => Cow::Borrowed(request.params),
+        };
+        let params = match unsealed {
+            Cow::Borrowed(params) => bridge::request(method, params, caller.era, era, &caller.asker)?,
+            Cow::Owned(params) => {
+                Cow::Owned(bridge::request(method, &params, caller.era, era, &caller.asker)?.into_owned())
+            }
+        };
+        let greeting = server.known().greeting;
+        let own_info = greeting.as_ref().and_then(|greeting| bridge::info(&greeting.raw));
+        let crossing = Crossing {
+            method: (*method).into(),
+            client: caller.era,
+            server: era,
+            server_info: caller.shown_info.or(own_info).map(Into::into),
+            params: match params::text(request.params, "uri") {
+                Some(_) => request.params.into(),
+                None => "{}".into(),
+            },
+            capabilities: caller.asker.capabilities.into(),
+            seal,
+        };
+        Ok((params, Some(Box::new(crossing))))
     }
 
     fn target(&self, request: &Request<'_>) -> Result<Target, Fault> {
@@ -220,6 +288,18 @@ impl Router {
         self.early.cancel(concerned);
         self.board.post();
     }
+}
+
+/// What a legacy server must be told before a request that says its level itself.
+fn loudness(caller: &Caller<'_>, server: Era) -> Option<Level> {
+    let level = caller.asker.log_level.filter(|_| caller.era == Era::Modern)?;
+    let level = Level::of_name(&crate::mcp::scan::string(level)?)?;
+    (server == Era::Legacy).then_some(level)
+}
+
+/// The era that a server is spoken to in. It is known once the server has been greeted.
+pub fn era_of(server: &Server) -> Era {
+    server.known().greeting.map_or(Era::Legacy, |greeting| greeting.era)
 }
 
 fn is_current(server: &Server, link: &Arc<Link>) -> bool {

@@ -11,6 +11,7 @@ use crate::base::limits::{
 };
 use crate::base::time::Time;
 use crate::mcp::features::{Feature, Level};
+use crate::sys::clock;
 use parking_lot::Mutex;
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -46,9 +47,32 @@ pub struct Session {
     pub mount: Mount,
     /// The protocol version that was agreed.
     pub version: &'static str,
-    /// What the client can be asked.
-    pub features: Vec<Feature>,
+    pub client: Client,
     state: Mutex<State>,
+}
+
+/// What a client said of itself.
+#[derive(Clone, Debug, Default)]
+pub struct Client {
+    /// What it can be asked.
+    pub features: Vec<Feature>,
+    /// `clientInfo`, raw.
+    pub info: Option<Box<str>>,
+}
+
+/// A request of the modern era while it is answered: it has no session, and is one of its own for whoever routes.
+#[derive(Debug)]
+pub struct Visit<'a> {
+    pub number: u64,
+    sessions: &'a Sessions,
+}
+
+impl Drop for Visit<'_> {
+    fn drop(&mut self) {
+        let mut table = self.sessions.0.lock();
+        table.visits.remove(&self.number);
+        table.closed_used = table.closed_used.max(clock::now());
+    }
 }
 
 #[derive(Debug)]
@@ -106,6 +130,8 @@ struct Table {
     count: u64,
     by_id: BTreeMap<String, Arc<Session>>,
     by_number: BTreeMap<u64, Arc<Session>>,
+    /// The lowest level of log messages that each one wants; without one it wants none.
+    visits: BTreeMap<u64, Option<Level>>,
     /// When a session that is closed now was last used.
     closed_used: Time,
 }
@@ -117,7 +143,7 @@ impl Sessions {
         id: String,
         mount: Mount,
         version: &'static str,
-        features: Vec<Feature>,
+        client: Client,
         now: Time,
     ) -> Option<Arc<Session>> {
         let mut table = self.0.lock();
@@ -138,7 +164,7 @@ impl Sessions {
             level: None,
             subscriptions: BTreeSet::new(),
         };
-        let session = Session { number: table.count, id, mount, version, features, state: Mutex::new(state) };
+        let session = Session { number: table.count, id, mount, version, client, state: Mutex::new(state) };
         let session = Arc::new(session);
         table.by_id.insert(session.id.clone(), session.clone());
         table.by_number.insert(session.number, session.clone());
@@ -155,6 +181,26 @@ impl Sessions {
         Some(session)
     }
 
+    /// A request without a session, until the visit is dropped.
+    pub fn visit(&self, level: Option<Level>) -> Visit<'_> {
+        let mut table = self.0.lock();
+        table.count += 1;
+        let number = table.count;
+        table.visits.insert(number, level);
+        Visit { number, sessions: self }
+    }
+
+    /// What log messages the visit of this number wants; `None` if it is none.
+    pub fn level_of_visit(&self, number: u64) -> Option<Option<Level>> {
+        self.0.lock().visits.get(&number).copied()
+    }
+
+    /// Somebody without a session was here until now.
+    pub fn used(&self, now: Time) {
+        let mut table = self.0.lock();
+        table.closed_used = table.closed_used.max(now);
+    }
+
     pub fn of_number(&self, number: u64) -> Option<Arc<Session>> {
         self.0.lock().by_number.get(&number).cloned()
     }
@@ -164,7 +210,8 @@ impl Sessions {
     pub fn last_active(&self, now: Time) -> Option<Time> {
         let table = self.0.lock();
         let last = table.by_number.values().map(|session| session.last_active(now));
-        (table.count > 0).then(|| last.fold(table.closed_used, Time::max))
+        let last = last.fold(table.closed_used, Time::max);
+        (table.count > 0).then_some(if table.visits.is_empty() { last } else { now })
     }
 
     pub fn close(&self, session: &Session) {
@@ -360,7 +407,8 @@ mod tests {
     #[test]
     fn idle_sessions_are_forgotten() {
         let sessions = Sessions::default();
-        let open = |n: usize, now| sessions.open(n.to_string(), Mount::All, "2025-11-25", Vec::new(), now);
+        let open =
+            |n: usize, now| sessions.open(n.to_string(), Mount::All, "2025-11-25", Client::default(), now);
         for n in 0..SESSIONS_MAX {
             assert!(open(n, Time::ZERO).is_some());
         }
@@ -386,7 +434,7 @@ mod tests {
         assert_eq!(sessions.last_active(now), None);
         let open = |id: &str, ms| {
             let at = Time::from_ms(ms);
-            sessions.open(id.to_owned(), Mount::All, "2025-11-25", Vec::new(), at).unwrap()
+            sessions.open(id.to_owned(), Mount::All, "2025-11-25", Client::default(), at).unwrap()
         };
         let (first, second) = (open("a", 1), open("b", 2));
         assert_eq!(sessions.last_active(now), Some(Time::from_ms(2)));

@@ -77,7 +77,8 @@ impl Refusal {
         Refusal { status: 400, code, message, data: None }
     }
 
-    fn mismatch(message: String) -> Refusal {
+    /// Headers that do not say what the body says.
+    pub fn mismatch(message: String) -> Refusal {
         Refusal::new(HEADER_MISMATCH, format!("headers and body disagree: {message}"))
     }
 

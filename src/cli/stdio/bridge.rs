@@ -4,6 +4,7 @@
 //! Threads: the one that reads stdin sends everything; each lane reads its replies; "news" reads the session's event
 //! stream. None of them is joined: the bridge ends with the process ([`Bridge::end`]).
 
+use super::alone::{AllAlone, Alone, caught_up, ended};
 use super::home::Home;
 use super::lane::{Flight, Lane, Lanes, Post};
 use super::lines::Output;
@@ -20,7 +21,7 @@ use crate::mcp::envelope::{self, Message, Outcome};
 use crate::mcp::handshake::Greeting;
 use crate::mcp::items::Kind;
 use crate::mcp::scan;
-use crate::sys::{clock, thread};
+use crate::sys::{clock, hold, thread};
 use parking_lot::Mutex;
 use serde_json::json;
 use std::collections::BTreeSet;
@@ -33,6 +34,10 @@ const TRIES_MAX: u8 = 3;
 /// After a daemon could not be reached, further requests are answered with the same reason for so long.
 const TROUBLE_HOLDS: Duration = Duration::from_secs(5);
 
+/// How long, and how often, another daemon is looked for that a stream can go on with.
+const LOOK_FOR: Duration = Duration::from_secs(60);
+const LOOK_EVERY: Duration = Duration::from_millis(200);
+
 /// For the daemon's answer to our good-bye.
 const GOODBYE_PATIENCE: Duration = Duration::from_secs(1);
 
@@ -42,6 +47,7 @@ pub struct Bridge {
     out: Output,
     pub(super) lanes: Lanes,
     pub flight: Arc<Flight>,
+    pub alone: AllAlone,
     state: Mutex<State>,
     /// Held while a session is opened: one at a time, and only with this a daemon is started.
     opening: Mutex<()>,
@@ -67,6 +73,7 @@ impl Bridge {
             out,
             lanes: Lanes::default(),
             flight: Arc::default(),
+            alone: AllAlone::default(),
             state: Mutex::default(),
             opening: Mutex::new(()),
             ending: Mutex::new(()),
@@ -113,13 +120,14 @@ impl Bridge {
     /// Writes it to the daemon; the answer is another thread's.
     pub fn send(self: &Arc<Bridge>, mut post: Post) {
         while post.tries < TRIES_MAX {
-            let Some(session) = self.session() else {
+            let session = self.session().filter(|_| post.alone.is_none());
+            if session.is_none() && post.alone.is_none() {
                 let trouble = self.state.lock().trouble.clone().map(|(_, failure)| failure);
                 let failure = trouble.unwrap_or_else(|| {
                     Failure::new(Exit::Usage, "there is no session").hint("`initialize` opens one")
                 });
                 return self.fail(&post, &failure);
-            };
+            }
             let idle = self.lanes.take();
             // What an idle lane does not take is no try: it was closed, and is gone from the list now.
             post.tries += u8::from(idle.is_none());
@@ -131,8 +139,8 @@ impl Bridge {
                 }),
             };
             let outcome = match lane {
-                Ok(lane) => lane.put(post, &self.target, &session),
-                Err(_) => match self.renew(session.number) {
+                Ok(lane) => lane.put(post, &self.target, session.as_deref()),
+                Err(_) => match session.map_or_else(|| self.revive(), |session| self.renew(session.number)) {
                     Ok(()) => Err(Box::new(post)),
                     Err(failure) => return self.fail(&post, &failure),
                 },
@@ -150,6 +158,9 @@ impl Bridge {
 
     /// The reply to a post; whether its connection can be used again.
     pub(super) fn answer(self: &Arc<Bridge>, mut post: Post, head: &Head, reply: &mut Reply) -> bool {
+        if let Some(alone) = post.alone.clone() {
+            return self.answer_alone(post, &alone, head, reply);
+        }
         if head.status == 200 && is_events(head) {
             return self.forward(post, reply);
         }
@@ -179,8 +190,104 @@ impl Bridge {
         true
     }
 
+    /// The reply to a request without a session: whatever comes is the answer, and once it was cancelled it is none.
+    fn answer_alone(
+        self: &Arc<Bridge>,
+        mut post: Post,
+        alone: &Arc<Alone>,
+        head: &Head,
+        reply: &mut Reply,
+    ) -> bool {
+        let id = post.id.clone().unwrap_or_default();
+        let streams = head.status == 200 && is_events(head);
+        let outcome = if streams {
+            self.forward_alone(&mut post, alone, reply)
+        } else {
+            post.line = if alone.listens { post.line } else { Vec::new() };
+            reply.whole().map(|body| {
+                if !alone.is_cancelled() {
+                    self.say(if head.status == 200 { body } else { refusal(&body, &id) });
+                }
+                true
+            })
+        };
+        // From here on the lane may be another request's.
+        alone.is_on(None);
+        match outcome {
+            Ok(true) => {
+                self.alone.end(&id, alone);
+                !alone.is_cancelled()
+            }
+            Ok(false) => {
+                self.cut(post, &Cut::Closed);
+                false
+            }
+            Err(cut) => {
+                self.cut(post, &cut);
+                false
+            }
+        }
+    }
+
+    /// The events of a request without a session; whether its answer was among them.
+    fn forward_alone(&self, post: &mut Post, alone: &Alone, reply: &mut Reply) -> Result<bool, Cut> {
+        let mut answered = false;
+        let acknowledged =
+            |method: &str| alone.listens && method == "notifications/subscriptions/acknowledged";
+        self.each_message(reply, &mut EventScan::new(LINE_BYTES_MAX), |data| {
+            if alone.is_cancelled() {
+                return;
+            }
+            match envelope::parse(&data) {
+                // Only a daemon that ends does that, and another one may come.
+                Ok(Message::Response { outcome: Outcome::Result(_), .. }) if alone.listens => (),
+                Ok(Message::Response { .. }) => {
+                    answered = true;
+                    self.say(data);
+                }
+                Ok(Message::Notification { method, params }) if post.listened && acknowledged(&method) => {
+                    caught_up(params.unwrap_or("{}")).into_iter().for_each(|news| self.say(news));
+                }
+                Ok(Message::Notification { method, .. }) => {
+                    post.listened |= acknowledged(&method);
+                    self.say(data);
+                }
+                Ok(Message::Request { .. }) | Err(_) => (),
+            }
+        })?;
+        Ok(answered)
+    }
+
+    /// A stream goes on with the daemon that comes next, if one does. Runs on the thread of the lane that was lost.
+    fn go_on(self: &Arc<Bridge>, mut post: Post, alone: &Arc<Alone>) {
+        let give_up = clock::now() + LOOK_FOR;
+        while !alone.is_cancelled() && clock::now() < give_up {
+            hold::pause_until(clock::now() + LOOK_EVERY);
+            let Ok(stream) = self.home.control.connect() else { continue };
+            let Ok(lane) = Lane::open(stream, self) else { continue };
+            match lane.put(post, &self.target, None) {
+                Ok(()) => return,
+                Err(back) => post = *back,
+            }
+        }
+        let id = post.id.clone().unwrap_or_default();
+        self.alone.end(&id, alone);
+        if !alone.is_cancelled() {
+            self.say(ended(&id));
+        }
+    }
+
     /// The connection of a post has ended without its answer.
     pub(super) fn cut(self: &Arc<Bridge>, mut post: Post, cut: &Cut) {
+        if let Some(alone) = post.alone.clone() {
+            alone.is_on(None);
+            if alone.listens && post.listened {
+                return self.go_on(post, &alone);
+            }
+            if alone.is_cancelled() {
+                return;
+            }
+        }
         if *cut == Cut::Unread {
             post.tries += 1;
             return self.send(post);
@@ -216,16 +323,25 @@ impl Bridge {
         events: &mut EventScan,
         mut seen: impl FnMut(&[u8]),
     ) -> Result<(), Cut> {
+        self.each_message(reply, events, |data| {
+            seen(&data);
+            self.note_ask(&data);
+            self.say(data);
+        })
+    }
+
+    fn each_message(
+        &self,
+        reply: &mut Reply,
+        events: &mut EventScan,
+        mut take: impl FnMut(Vec<u8>),
+    ) -> Result<(), Cut> {
         loop {
             let part = reply.part()?;
             if part.is_empty() {
                 return Ok(());
             }
-            let fed = events.feed(&part, |data| {
-                seen(&data);
-                self.note_ask(&data);
-                self.say(data);
-            });
+            let fed = events.feed(&part, &mut take);
             fed.map_err(|fault| Cut::Broken(fault.to_string()))?;
         }
     }
@@ -293,6 +409,19 @@ impl Bridge {
                 Err(failure)
             }
         }
+    }
+
+    /// Sees to it that a daemon runs, for requests that need no session.
+    fn revive(&self) -> Result<(), Failure> {
+        let _opening = self.opening.lock();
+        let trouble = self.state.lock().trouble.clone();
+        match trouble {
+            Some((at, failure)) if clock::now().since(at) < TROUBLE_HOLDS => return Err(failure),
+            Some(_) | None => (),
+        }
+        self.home.reach(trouble.is_none()).inspect_err(|failure| self.note_trouble(failure.clone()))?;
+        self.state.lock().trouble = None;
+        Ok(())
     }
 
     /// Under the lock `opening`.
@@ -367,6 +496,12 @@ impl Bridge {
     /// An error to the client, if it waits for an answer.
     pub fn fail(&self, post: &Post, failure: &Failure) {
         if let Some(id) = &post.id {
+            if let Some(alone) = &post.alone {
+                self.alone.end(id, alone);
+                if alone.is_cancelled() {
+                    return;
+                }
+            }
             self.say(error(id, failure));
         }
     }

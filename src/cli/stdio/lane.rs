@@ -3,6 +3,7 @@
 //! A lane waits in `read` also while nothing is asked, so it sees at once that the daemon has closed. Whoever takes
 //! the post out of the lane's slot owns its answer.
 
+use super::alone::Alone;
 use super::bridge::Bridge;
 use super::session::Session;
 use super::wire::{Reply, WRITE_PATIENCE, request};
@@ -26,9 +27,13 @@ pub struct Post {
     pub session: u64,
     /// How often it was sent.
     pub tries: u8,
+    /// It is of the era without sessions.
+    pub alone: Option<Arc<Alone>>,
+    /// It is a stream that was acknowledged to the client once.
+    pub listened: bool,
     /// Dropped with the post: whoever must not go on before it is through waits for that.
     pub _through: Option<Sender<Infallible>>,
-    pub _place: Place,
+    pub _place: Option<Place>,
 }
 
 pub struct Lane {
@@ -48,12 +53,20 @@ impl Lane {
     }
 
     /// Sends it. Given back, the daemon has not had all of it, and this lane is of no more use.
-    pub fn put(&self, post: Post, target: &str, session: &Session) -> Result<(), Box<Post>> {
-        let bytes = request("POST", target, Some(session), None, Some(&post.line));
+    pub fn put(
+        self: &Arc<Lane>,
+        post: Post,
+        target: &str,
+        session: Option<&Session>,
+    ) -> Result<(), Box<Post>> {
+        let bytes = request("POST", target, session, None, Some(&post.line));
         // Held while writing: an answer that comes early is read after that.
         let mut slot = self.slot.lock();
         let post = slot.insert(post);
-        post.session = session.number;
+        post.session = session.map_or(0, |session| session.number);
+        if let Some(alone) = &post.alone {
+            alone.is_on(Some(self));
+        }
         if (&self.stream).write_all(&bytes).is_ok() {
             return Ok(());
         }
@@ -84,7 +97,7 @@ impl Lane {
         }
     }
 
-    fn shut(&self) {
+    pub fn shut(&self) {
         // Closed already is as good.
         let _ = self.stream.shutdown(Shutdown::Both);
     }

@@ -1,0 +1,356 @@
+//! The era of 2026-07-28 over HTTP: requests that stand alone. No session is opened or looked for; who asks, and what
+//! it can, is in each request; a client that closes the connection has cancelled.
+//!
+//! Era, version and standard headers were judged by `mcp::era` before a request comes here. What is left: whether the
+//! method exists, the headers that repeat arguments, and the answer.
+
+use super::catalogue::Catalogue;
+use super::crossing::Caller;
+use super::http::{Exchange, Request};
+use super::listeners::{LISTS, Wanted};
+use super::methods::{Begun, Methods, own_info};
+use super::open_call::{Heard, OpenCall};
+use super::replay::event;
+use super::reply::{Accept, JSON, LEND_AFTER, answer, fault_error};
+use super::router;
+use super::sessions::Mount;
+use crate::base::fault::{Fault, FaultKind};
+use crate::base::id::ServerName;
+use crate::base::limits::SUBSCRIPTIONS_MAX;
+use crate::mcp::bridge;
+use crate::mcp::envelope::{self, INVALID_PARAMS, METHOD_NOT_FOUND, Outcome};
+use crate::mcp::era::{self, Era, Refusal};
+use crate::mcp::features::Level;
+use crate::mcp::items::Kind;
+use crate::mcp::meta::{self, Asker};
+use crate::mcp::params::{self, Address};
+use crate::mcp::{mirrored, scan};
+use crate::server::handle::Server;
+use crate::server::slot::Answer;
+use crate::sys::clock;
+use std::sync::Arc;
+
+/// One request of the era.
+pub struct Post<'a> {
+    pub methods: &'a Methods,
+    pub mount: &'a Mount,
+    /// What came over HTTP; nothing for a message of stdio, which has no headers of its own.
+    pub headers: Option<&'a Request>,
+    pub accept: Accept,
+    pub id: &'a str,
+    pub method: &'a str,
+    pub params: &'a str,
+}
+
+/// What is read of `_meta`; the era has seen to it that the capabilities are there.
+fn asker(params: &str) -> Asker<'_> {
+    Asker {
+        capabilities: meta::get(params, meta::CLIENT_CAPABILITIES).unwrap_or("{}"),
+        info: meta::get(params, meta::CLIENT_INFO),
+        log_level: meta::get(params, meta::LOG_LEVEL),
+    }
+}
+
+impl Post<'_> {
+    pub fn serve(&self, exchange: &mut Exchange) {
+        if !Era::Modern.has(self.method) {
+            return self.refuse(exchange, &era::unknown_method(self.method));
+        }
+        if self.method == "subscriptions/listen" {
+            return self.listen(exchange);
+        }
+        if let Err(refusal) = self.check_arguments() {
+            return self.refuse(exchange, &refusal);
+        }
+        let level = asker(self.params).log_level.and_then(scan::string);
+        let visit = self.methods.sessions.visit(level.and_then(|name| Level::of_name(&name)));
+        let number = visit.number;
+        // While its server starts, nobody else sees the client leave.
+        let watch = self.may_wait().then(|| {
+            let (router, id) = (self.methods.router.clone(), self.id.to_owned());
+            exchange.watch_close(Box::new(move || router.cancel(number, &id, None)))
+        });
+        let begun = self.begin(number);
+        drop(watch);
+        match begun {
+            Begun::Done(Ok(result)) => {
+                answer(exchange, self.accept, &[], &envelope::response(self.id, Outcome::Result(&result)));
+            }
+            Begun::Done(Err(error)) => self.fail(exchange, &error),
+            Begun::Sent(call) => self.finish(exchange, *call),
+        }
+    }
+
+    fn begin(&self, visit: u64) -> Begun {
+        let Post { methods, mount, id, method, params, .. } = *self;
+        let own_info = own_info();
+        Begun::Done(match (method, mount) {
+            ("server/discover", _) => Ok(methods.discover(mount)),
+            ("tools/call" | "prompts/get" | "resources/read" | "completion/complete", _)
+            | (_, Mount::One(_)) => {
+                let shown_info = (*mount == Mount::All).then_some(own_info.as_str());
+                let caller = Caller { era: Era::Modern, asker: asker(params), shown_info };
+                let request =
+                    router::Request { mount, session: visit, id, method, params, patience: None, caller };
+                match methods.router.open(&request) {
+                    Ok(call) => return Begun::Sent(Box::new(call)),
+                    Err(fault) => Err(self.error_of(&fault)),
+                }
+            }
+            (_, Mount::All) => match Kind::of_method(method) {
+                Some(kind) => methods
+                    .list(kind, params, Era::Modern)
+                    .map(|list| meta::result_to_modern(method, &list, Some(&own_info))),
+                None => Err(era::unknown_method(method).error()),
+            },
+        })
+    }
+
+    /// Whether a server that this may be for is still starting.
+    fn may_wait(&self) -> bool {
+        let servers = self.methods.router.servers.all();
+        servers.iter().any(|server| self.mount.shows(&server.name) && server.link().is_none())
+    }
+
+    /// A call that was sent, to its end: one answer, or a stream if the server says more before.
+    fn finish(&self, exchange: &mut Exchange, mut call: OpenCall) {
+        let mut heard = call.wait(Some(LEND_AFTER));
+        let mut watch = None;
+        if matches!(heard, Heard::Quiet) {
+            let slot = call.slot().clone();
+            watch = Some(exchange.watch_close(Box::new(move || slot.peer_closed())));
+        }
+        loop {
+            heard = match heard {
+                Heard::Answer(answer) => {
+                    drop(watch);
+                    return self.answer(exchange, &answer);
+                }
+                Heard::PeerClosed => {
+                    call.cancel(CLOSED);
+                    return exchange.abandon();
+                }
+                Heard::Message(message) if self.accept.events => {
+                    drop(watch);
+                    return self.stream(exchange, call, message);
+                }
+                Heard::Message(_) => {
+                    call.refuse_questions();
+                    call.wait(None)
+                }
+                Heard::Quiet => call.wait(None),
+            };
+        }
+    }
+
+    /// The rest of a call whose server says more than an answer.
+    fn stream(&self, exchange: &mut Exchange, mut call: OpenCall, first: Box<[u8]>) {
+        let Ok(mut events) = exchange.start_events(&[]) else { return call.cancel(CLOSED) };
+        let slot = call.slot().clone();
+        let _watch = events.watch_close(Box::new(move || slot.peer_closed()));
+        let mut heard = Heard::Message(first);
+        loop {
+            match heard {
+                Heard::Message(message) => {
+                    if events.write(&event(None, &message)).is_err() {
+                        return call.cancel(CLOSED);
+                    }
+                }
+                Heard::Answer(answer) => {
+                    let body = match self.outcome(&answer) {
+                        Ok(result) => envelope::response(self.id, Outcome::Result(result)),
+                        Err(error) => envelope::response(self.id, Outcome::Error(&error)),
+                    };
+                    // A client that has gone hears nothing, and needs nothing.
+                    let _ = events.write(&event(None, &body)).and_then(|()| events.finish());
+                    return;
+                }
+                Heard::PeerClosed => return call.cancel(CLOSED),
+                Heard::Quiet => (),
+            }
+            heard = call.wait(None);
+        }
+    }
+
+    fn answer(&self, exchange: &mut Exchange, given: &Answer) {
+        match self.outcome(given) {
+            Ok(result) => {
+                answer(exchange, self.accept, &[], &envelope::response(self.id, Outcome::Result(result)));
+            }
+            Err(error) => self.fail(exchange, &error),
+        }
+    }
+
+    fn outcome<'r>(&self, answer: &'r Answer) -> Result<&'r str, String> {
+        match answer {
+            Answer::Result(raw) => Ok(raw),
+            Answer::Error(raw) => Err(raw.to_string()),
+            Answer::Fault(fault) => Err(self.error_of(fault)),
+        }
+    }
+
+    /// A fault of ours as this era's error: a resource that nobody has is a wrong parameter here.
+    fn error_of(&self, fault: &Fault) -> String {
+        let error = fault_error(self.method, fault);
+        let eras = (Era::Legacy, Era::Modern);
+        match bridge::error(self.method, self.params, &error, eras, "{}") {
+            bridge::Crossed::Result(text) | bridge::Crossed::Error(text) => text.into_owned(),
+        }
+    }
+
+    /// An error, with the status that its code has over HTTP.
+    fn fail(&self, exchange: &mut Exchange, error: &str) {
+        let body = envelope::response(self.id, Outcome::Error(error));
+        match status_of(error) {
+            200 => answer(exchange, self.accept, &[], &body),
+            status => exchange.respond(status, &[JSON], &body),
+        }
+    }
+
+    fn refuse(&self, exchange: &mut Exchange, refusal: &Refusal) {
+        exchange.respond(
+            refusal.status,
+            &[JSON],
+            &envelope::response(self.id, Outcome::Error(&refusal.error())),
+        );
+    }
+
+    fn refuse_status(&self, exchange: &mut Exchange, status: u16, fault: &Fault) {
+        let error = envelope::response(self.id, Outcome::Error(&self.error_of(fault)));
+        exchange.respond(status, &[JSON], &error);
+    }
+
+    /// The headers that repeat arguments, against the tool's schema as we know it.
+    fn check_arguments(&self) -> Result<(), Refusal> {
+        let Some(request) = self.headers.filter(|_| self.method == "tools/call") else { return Ok(()) };
+        let Some(name) = params::text(self.params, "name") else { return Ok(()) };
+        let Some(tool) = self.tool(&name) else { return Ok(()) };
+        let Some(schema) = scan::find(&tool, "inputSchema").map(|span| &tool[span]) else { return Ok(()) };
+        let arguments = scan::find(self.params, "arguments").map_or("{}", |span| &self.params[span]);
+        match mirrored::mismatch(schema, arguments, |header| request.header(header)) {
+            Some(message) => Err(Refusal::mismatch(message)),
+            None => Ok(()),
+        }
+    }
+
+    /// A tool's definition, if it is known.
+    fn tool(&self, name: &str) -> Option<Box<str>> {
+        match self.mount {
+            Mount::All => {
+                let catalogue: Arc<Catalogue> = self.methods.router.catalogue();
+                catalogue.find(Kind::Tools, name).map(|entry| entry.item.raw.clone())
+            }
+            Mount::One(server) => {
+                let tools = self.methods.server(server.as_str()).ok()?.known().list(Kind::Tools)?;
+                tools.iter().find(|tool| tool.key == name).map(|tool| tool.raw.clone())
+            }
+        }
+    }
+
+    /// A stream for what the client asks to hear of, kept by the hub without a thread.
+    fn listen(&self, exchange: &mut Exchange) {
+        let asked = scan::find(self.params, "notifications").map(|span| &self.params[span]);
+        let Some(asked) = asked.filter(|asked| asked.starts_with('{')) else {
+            let message = "invalid params: `notifications` says what to listen to";
+            return self.refuse(
+                exchange,
+                &Refusal { status: 400, code: INVALID_PARAMS, message: message.to_owned(), data: None },
+            );
+        };
+        if !self.accept.events {
+            let fault = Fault::new(FaultKind::Unknown, "Accept must name text/event-stream");
+            return self.refuse_status(exchange, 406, &fault);
+        }
+        let (wanted, acknowledged) = self.honoured(asked);
+        let Methods { interest, hub, router, .. } = self.methods;
+        let alone = |(server, uri): &&(ServerName, String)| !interest.is_shared(server, uri, None);
+        let fresh: Vec<(ServerName, String)> = wanted.resources.iter().filter(alone).cloned().collect();
+        let number = interest.listeners.add(self.mount, self.id, wanted);
+        let on_close = {
+            let (interest, servers) = (interest.clone(), router.servers.clone());
+            Box::new(move || {
+                interest.release(&servers, interest.listeners.remove(number));
+                interest.sessions.used(clock::now());
+            })
+        };
+        let Ok(stream) = exchange.hand_over(&[], on_close) else {
+            interest.listeners.remove(number);
+            let fault =
+                Fault::new(FaultKind::Busy, "too many event streams are open").hint("try again later");
+            return self.refuse_status(exchange, 503, &fault);
+        };
+        interest.listeners.begin(hub, number, stream, &acknowledged);
+        for (name, uri) in fresh {
+            if let Some(server) = router.servers.find(name.as_str()) {
+                interest.subscribe(&server, &uri);
+            }
+        }
+    }
+
+    /// The part of a filter that can be honoured here, and the params that say so.
+    fn honoured(&self, asked: &str) -> (Wanted, String) {
+        let is_true = |key: &str| scan::find(asked, key).is_some_and(|span| &asked[span] == "true");
+        let mut wanted = Wanted::default();
+        let mut said = Vec::new();
+        for (key, kind) in LISTS {
+            if is_true(key) && self.offers(kind.capability()) {
+                wanted.lists.insert(kind.changed());
+                said.push(format!("\"{key}\":true"));
+            }
+        }
+        if let Some(span) = scan::find(asked, "resourceSubscriptions") {
+            let list = &asked[span];
+            let mut uris = Vec::new();
+            // What is no array names no resource.
+            let _ = scan::array(list, |span| {
+                let raw = &list[span];
+                let Some(uri) = scan::string(raw).filter(|_| uris.len() < SUBSCRIPTIONS_MAX) else { return };
+                if let Some(owner) = self.subscribable(&uri) {
+                    wanted.resources.insert((owner, uri));
+                    uris.push(raw.to_owned());
+                }
+            });
+            said.push(format!("\"resourceSubscriptions\":[{}]", uris.join(",")));
+        }
+        (wanted, format!("{{\"notifications\":{{{}}}}}", said.join(",")))
+    }
+
+    /// Whether lists of this capability can change here; a server that has not said so yet may offer it.
+    fn offers(&self, capability: &str) -> bool {
+        let Mount::One(name) = self.mount else { return true };
+        let greeting = self.methods.server(name.as_str()).ok().and_then(|server| server.known().greeting);
+        greeting.is_none_or(|greeting| greeting.has(capability))
+    }
+
+    /// Whose the resource is, if its server tells of changes.
+    fn subscribable(&self, uri: &str) -> Option<ServerName> {
+        let server = match self.mount {
+            Mount::One(name) => self.methods.server(name.as_str()).ok()?,
+            Mount::All => {
+                let address = Address { kind: Kind::Resources, key: uri.to_owned(), span: 0..0 };
+                self.methods.router.addressed(address).ok()?.0
+            }
+        };
+        tells_of_resources(&server).then(|| server.name.clone())
+    }
+}
+
+/// Why a call was cancelled, as JSON.
+const CLOSED: &str = "\"the client closed the connection\"";
+
+fn tells_of_resources(server: &Server) -> bool {
+    let Some(greeting) = server.known().greeting else { return true };
+    let inside = |text: &str, key: &str| scan::find(text, key).map(|span| text[span].to_owned());
+    let resources = inside(&greeting.raw, "capabilities").and_then(|all| inside(&all, "resources"));
+    resources.and_then(|resources| inside(&resources, "subscribe")).is_some_and(|value| value == "true")
+}
+
+/// The status of an answer that is this error.
+fn status_of(error: &str) -> u16 {
+    let code = scan::find(error, "code").and_then(|span| error[span].parse::<i64>().ok());
+    match code {
+        Some(METHOD_NOT_FOUND) => 404,
+        Some(era::HEADER_MISMATCH | era::MISSING_CAPABILITY | era::UNSUPPORTED_VERSION) => 400,
+        _ => 200,
+    }
+}
