@@ -4,7 +4,7 @@
 
 use super::client::Client;
 use super::inbox::{Heard, Inbox};
-use super::job::Job;
+use super::job::{Job, Mirrors};
 use super::queue::{Queue, Renewal, RunId, Task};
 use super::stream;
 use super::upstream::Upstream;
@@ -40,6 +40,7 @@ struct State {
     target: Url,
     session: Option<String>,
     version: Option<String>,
+    mirrors: Arc<Mirrors>,
     /// Cuts the event stream.
     stream: Option<Agent>,
     /// There is a thread for the event stream, or there will never be one again.
@@ -90,6 +91,7 @@ impl Shared {
             target: upstream.url.clone(),
             session: None,
             version: None,
+            mirrors: Arc::default(),
             stream: None,
             streaming: false,
             workers: 0,
@@ -239,6 +241,24 @@ impl Shared {
         if state.target == *from {
             state.target = to;
         }
+    }
+
+    /// Which arguments of its tools go into heads.
+    pub fn mirrors(&self) -> Arc<Mirrors> {
+        self.state.lock().mirrors.clone()
+    }
+
+    pub fn mirror(&self, mirrors: Mirrors) {
+        self.state.lock().mirrors = Arc::new(mirrors);
+    }
+
+    /// The same of the modern era, which has no session, and no stream but the answers.
+    pub fn open_modern(self: &Arc<Self>) {
+        let mut state = self.state.lock();
+        state.transport = Transport::Http;
+        state.queue.open();
+        self.employ(&mut state);
+        self.changed.notify_all();
     }
 
     /// The greeting is over: everything may be sent, and the server may have something to say of its own.
