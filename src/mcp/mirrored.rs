@@ -1,7 +1,9 @@
 //! Arguments of a tool that a modern request over HTTP repeats in headers: which ones a tool's schema names
 //! (`x-mcp-header`), and whether the headers say what the body says.
 
+use super::items::splice;
 use super::{headers, params, scan};
+use std::borrow::Cow;
 use std::collections::BTreeSet;
 
 /// Before the name that the schema gives.
@@ -68,6 +70,28 @@ pub fn checked(schema: &str) -> Result<Vec<Mirrored>, &'static str> {
         }
     }
     Ok(found)
+}
+
+/// A list of tools without those that must not be called.
+pub fn without_wrong(result: &str) -> Cow<'_, str> {
+    if !(result.contains("x-mcp-header") || result.contains("\\u")) {
+        return Cow::Borrowed(result);
+    }
+    let Some(list) = scan::find(result, "tools") else { return Cow::Borrowed(result) };
+    let (mut kept, mut all) = (Vec::new(), 0);
+    // What is no list has no tools.
+    let _ = scan::array(&result[list.clone()], |span| {
+        let tool = &result[list.start + span.start..list.start + span.end];
+        let schema = scan::find(tool, "inputSchema").map_or("{}", |span| &tool[span]);
+        all += 1;
+        if checked(schema).is_ok() {
+            kept.push(tool);
+        }
+    });
+    if kept.len() == all {
+        return Cow::Borrowed(result);
+    }
+    Cow::Owned(splice(result, &[(list, &format!("[{}]", kept.join(",")))]))
 }
 
 /// How many members of this name there are, at any depth, but for arguments that are called so.
@@ -180,6 +204,11 @@ mod tests {
         check(r#"{"type":"object","x-mcp-header":"A"}"#, false);
         check(r#"{"type":"array","items":{"type":"string","x-mcp-header":"A"}}"#, false);
         check(r#"{"anyOf":[{"type":"string","x-mcp-header":"A"}]}"#, false);
+        let tool = |schema: &str| format!(r#"{{ "name":"x", "inputSchema":{schema}}}"#);
+        let (good, bad) = (tool(&with("{}")), tool(&with(r#"{"x-mcp-header":""}"#)));
+        let list = |tools: &str| format!(r#"{{"tools": [{tools}],"nextCursor":"" }}"#);
+        assert_eq!(without_wrong(&list(&format!("{good}, {bad} ,{good}"))), list(&format!("{good},{good}")));
+        assert!(matches!(without_wrong(&list(&format!("{good} , {good}"))), Cow::Borrowed(_)));
     }
 
     #[test]

@@ -143,7 +143,7 @@ impl Shared {
     }
 
     /// The next task of a worker; waits for one, and gives nothing when it should end.
-    pub fn take(&self, agent: &mut Option<Agent>) -> Option<Task> {
+    pub fn take(self: &Arc<Self>, agent: &mut Option<Agent>) -> Option<Task> {
         let until = clock::now() + REMOTE_IDLE;
         let mut state = self.state.lock();
         loop {
@@ -152,6 +152,8 @@ impl Shared {
             }
             let cut = || agent.get_or_insert_with(|| self.client.agent()).clone();
             if let Some(task) = state.queue.take(cut) {
+                // Whoever sent the next one saw us idle, too.
+                self.employ(&mut state);
                 return Some(task);
             }
             state.idle += 1;
