@@ -76,6 +76,7 @@ impl Router {
         let early =
             server.link().is_none().then(|| self.early.add(&server.name, request.session, request.id));
         let is_cancelled = || early.as_ref().is_some_and(EarlyCall::is_cancelled);
+        // The REST API's callers are people, who take either.
         let slot = Slot::default();
         let token_span = params::progress_token(request.params);
         let token: Option<Box<str>> = token_span.clone().map(|span| request.params[span].into());
@@ -92,7 +93,7 @@ impl Router {
             if !server.is_usable_by(request.era, &link) {
                 continue;
             }
-            let (crossed, crossing) = self.crossed(request, &server, link.era())?;
+            let (crossed, crossing) = self.crossed(request, &server, &link)?;
             if let Some(level) = loudness(&request.caller, &link) {
                 self.levels.need(&server, &link, level);
             }
@@ -130,8 +131,9 @@ impl Router {
         &self,
         request: &Request<'a>,
         server: &Server,
-        era: Era,
+        link: &Link,
     ) -> Result<(Cow<'a, str>, Option<Box<Crossing>>), Fault> {
+        let era = link.era();
         let Request { caller, method, .. } = request;
         if (caller.era, era) == (Era::Legacy, Era::Legacy) {
             return Ok((Cow::Borrowed(request.params), None));
@@ -165,6 +167,7 @@ impl Router {
                 None => "{}".into(),
             },
             capabilities: caller.asker.capabilities.into(),
+            heads: link.is_remote() && era == Era::Modern && *method == "tools/list",
             seal,
         };
         Ok((params, Some(Box::new(crossing))))
