@@ -20,6 +20,7 @@ import resources
 import sessions
 import tools
 import uvicorn
+from mcp.server.caching import CacheHint
 from mcp.server.lowlevel import Server
 from mcp.server.stdio import stdio_server
 from mcp.shared.exceptions import MCPDeprecationWarning
@@ -38,6 +39,8 @@ def everything() -> Server:
         version="1.0.0",
         title="Everything",
         instructions="Fixtures for the conformance suite; every tool says what it returns.",
+        # Not the defaults: what is passed on can be told from what is made up.
+        cache_hints={"tools/list": CacheHint(ttl_ms=1500, scope="public")},
         get_tool_input_schema=tools.schema_of,
         on_list_tools=tools.list_all,
         on_call_tool=tools.call,
