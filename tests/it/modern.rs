@@ -475,7 +475,7 @@ fn listening() {
     let (heard, _) = tools.find("notifications/resources/updated");
     assert_eq!(heard["params"], json!({"uri": "x://1", "title": "t", "_meta": {SUBSCRIPTION: "listen:0"}}));
     assert_eq!(tools.method("notifications/tools/list_changed")["params"]["_meta"][SUBSCRIPTION], "listen:0");
-    assert_eq!(prompts.method("notifications/resources/updated")["params"]["_meta"][SUBSCRIPTION], 3);
+    assert_eq!(prompts.find("notifications/resources/updated").0["params"]["_meta"][SUBSCRIPTION], 3);
     // A server that says so of a list that is the same is believed by those who look at it alone.
     let mut aggregate = Stream::open(&daemon, "/mcp", &json!(4), "subscriptions/listen", &filter);
     aggregate.method("notifications/subscriptions/acknowledged");
@@ -490,7 +490,7 @@ fn listening() {
     say(updated(1));
     let (_, before) = aggregate.find("notifications/resources/updated");
     assert!(before <= 1, "the change before may still have been told: {before}");
-    prompts.method("notifications/resources/updated");
+    prompts.find("notifications/resources/updated");
     drop(aggregate);
     // Both eras want the resource: the server hears of the last who leaves.
     let wire = Wire::open(&daemon.server_url("e"));
