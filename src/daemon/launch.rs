@@ -87,7 +87,8 @@ pub fn program_hash(entry: &ServerConfig) -> u64 {
     let isolation = entry.isolation.as_ref().map(|isolation| &isolation.image);
     let text = match &entry.launch {
         Launch::Process { command, args, .. } => format!("{command:?} {args:?} {isolation:?}"),
-        other => format!("{other:?}"),
+        Launch::Remote { url, .. } => format!("{url:?}"),
+        Launch::Unsupported => String::new(),
     };
     fnv1a(text.as_bytes())
 }

@@ -4,6 +4,7 @@ use crate::base::fault::Fault;
 use crate::mcp::bridge::{self, Crossed};
 use crate::mcp::era::Era;
 use crate::mcp::meta::{self, Asker};
+use crate::mcp::mirrored;
 use crate::mcp::scan;
 use crate::mcp::seal::Sealer;
 use crate::server::slot::Answer;
@@ -39,6 +40,8 @@ pub struct Crossing {
     pub params: Box<str>,
     /// The client's, raw.
     pub capabilities: Box<str>,
+    /// It lists the tools of a server to which arguments are repeated in heads.
+    pub heads: bool,
     /// `requestState` is sealed for these, where several servers are behind one endpoint.
     pub seal: Option<(Arc<Sealer>, [Box<str>; 3])>,
 }
@@ -61,6 +64,10 @@ impl Crossing {
     }
 
     fn result(&self, raw: Box<str>) -> Answer {
+        let raw = match self.heads.then(|| mirrored::without_wrong(&raw)) {
+            Some(Cow::Owned(text)) => text.into(),
+            Some(Cow::Borrowed(_)) | None => raw,
+        };
         let info = self.server_info.as_deref();
         let crossed = match bridge::result(&self.method, &raw, self.server, self.client, info) {
             Err(fault) => return Answer::Fault(fault),

@@ -92,7 +92,7 @@ impl Router {
             if !server.is_usable_by(request.era, &link) {
                 continue;
             }
-            let (crossed, crossing) = self.crossed(request, &server, link.era())?;
+            let (crossed, crossing) = self.crossed(request, &server, &link)?;
             if let Some(level) = loudness(&request.caller, &link) {
                 self.levels.need(&server, &link, level);
             }
@@ -130,8 +130,9 @@ impl Router {
         &self,
         request: &Request<'a>,
         server: &Server,
-        era: Era,
+        link: &Link,
     ) -> Result<(Cow<'a, str>, Option<Box<Crossing>>), Fault> {
+        let era = link.era();
         let Request { caller, method, .. } = request;
         if (caller.era, era) == (Era::Legacy, Era::Legacy) {
             return Ok((Cow::Borrowed(request.params), None));
@@ -165,6 +166,7 @@ impl Router {
                 None => "{}".into(),
             },
             capabilities: caller.asker.capabilities.into(),
+            heads: link.is_remote() && era == Era::Modern && *method == "tools/list",
             seal,
         };
         Ok((params, Some(Box::new(crossing))))

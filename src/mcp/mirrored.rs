@@ -1,7 +1,10 @@
 //! Arguments of a tool that a modern request over HTTP repeats in headers: which ones a tool's schema names
 //! (`x-mcp-header`), and whether the headers say what the body says.
 
+use super::items::splice;
 use super::{headers, params, scan};
+use std::borrow::Cow;
+use std::collections::BTreeSet;
 
 /// Before the name that the schema gives.
 pub const PREFIX: &str = "Mcp-Param-";
@@ -43,6 +46,84 @@ fn collect(schema: &str, path: &mut Vec<String>, found: &mut Vec<Mirrored>) {
         }
         path.pop();
     });
+}
+
+/// The same for a client, which must not call a tool whose `x-mcp-header` is wrong: empty or no token, twice the same, on
+/// what is neither a string, an integer nor a boolean, or not reached by `properties` alone. `Err` says which.
+pub fn checked(schema: &str) -> Result<Vec<Mirrored>, &'static str> {
+    let found = of_schema(schema);
+    if mentions(schema, 0) > found.len() {
+        return Err("it is where no argument is named, or is no text");
+    }
+    let mut names = BTreeSet::new();
+    for mirrored in &found {
+        let name = &mirrored.header[PREFIX.len()..];
+        let token = |byte: u8| byte.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(&byte);
+        if name.is_empty() || !name.bytes().all(token) {
+            return Err("it is no name of a header");
+        }
+        if !names.insert(name.to_ascii_lowercase()) {
+            return Err("two arguments have the same");
+        }
+        if !is_plain(schema, &mirrored.path) {
+            return Err("its argument is neither text, an integer nor a boolean");
+        }
+    }
+    Ok(found)
+}
+
+/// A list of tools without those that must not be called.
+pub fn without_wrong(result: &str) -> Cow<'_, str> {
+    if !(result.contains("x-mcp-header") || result.contains("\\u")) {
+        return Cow::Borrowed(result);
+    }
+    let Some(list) = scan::find(result, "tools") else { return Cow::Borrowed(result) };
+    let (mut kept, mut all) = (Vec::new(), 0);
+    // What is no list has no tools.
+    let _ = scan::array(&result[list.clone()], |span| {
+        let tool = &result[list.start + span.start..list.start + span.end];
+        let schema = scan::find(tool, "inputSchema").map_or("{}", |span| &tool[span]);
+        all += 1;
+        if checked(schema).is_ok() {
+            kept.push(tool);
+        }
+    });
+    if kept.len() == all {
+        return Cow::Borrowed(result);
+    }
+    Cow::Owned(splice(result, &[(list, &format!("[{}]", kept.join(",")))]))
+}
+
+/// How many members of this name there are, at any depth, but for arguments that are called so.
+fn mentions(value: &str, depth: usize) -> usize {
+    if depth > 2 * DEPTH_MAX || !(value.contains("x-mcp-header") || value.contains("\\u")) {
+        return 0;
+    }
+    let mut count = 0;
+    // What is neither an object nor an array names nothing.
+    let _ = scan::object(value, |member| {
+        let inner = &value[member.value];
+        let key = scan::string(&value[member.key]).unwrap_or_default();
+        count += usize::from(key == "x-mcp-header");
+        if key == "properties" {
+            let _ = scan::object(inner, |member| count += mentions(&inner[member.value], depth + 1));
+        } else if !matches!(key.as_str(), "default" | "const" | "enum" | "examples") {
+            count += mentions(inner, depth + 1);
+        }
+    });
+    let _ = scan::array(value, |span| count += mentions(&value[span], depth + 1));
+    count
+}
+
+fn is_plain(schema: &str, path: &[String]) -> bool {
+    let mut at = schema;
+    for key in path {
+        let properties = scan::find(at, "properties").map(|span| &at[span]);
+        let property = properties.and_then(|all| scan::find(all, key).map(|span| &all[span]));
+        let Some(property) = property else { return false };
+        at = property;
+    }
+    params::text(at, "type").is_some_and(|kind| matches!(kind.as_str(), "string" | "integer" | "boolean"))
 }
 
 /// What an argument's header says: strings as they are, numbers and booleans as in JSON. Nothing for an argument that
@@ -103,6 +184,31 @@ mod tests {
         let names: Vec<String> = of_schema(SCHEMA).into_iter().map(|mirrored| mirrored.header).collect();
         assert_eq!(names, ["Mcp-Param-Region", "Mcp-Param-N"]);
         assert!(of_schema("{}").is_empty() && of_schema(r#"{"properties":["x-mcp-header"]}"#).is_empty());
+    }
+
+    #[test]
+    fn wrong_schemas() {
+        let with = |property: &str| {
+            format!(r#"{{"properties":{{"a":{property},"b":{{"type":"string","x-mcp-header":"B"}}}}}}"#)
+        };
+        let check = |property: &str, good| assert_eq!(checked(&with(property)).is_ok(), good, "{property}");
+        check(r#"{"type":"string","x-mcp-header":"A"}"#, true);
+        check(r#"{"type":"boolean","x-mcp-header":"A"}"#, true);
+        check(r#"{"type":"string"}"#, true);
+        check(r#"{"type":"object","properties":{"x-mcp-header":{"type":"string"}}}"#, true);
+        check(r#"{"type":"string","x-mcp-header":""}"#, false);
+        check(r#"{"type":"string","x-mcp-header":"a b"}"#, false);
+        check(r#"{"type":"string","x-mcp-header":"b"}"#, false);
+        check(r#"{"type":"string","x-mcp-header":7}"#, false);
+        check(r#"{"type":"number","x-mcp-header":"A"}"#, false);
+        check(r#"{"type":"object","x-mcp-header":"A"}"#, false);
+        check(r#"{"type":"array","items":{"type":"string","x-mcp-header":"A"}}"#, false);
+        check(r#"{"anyOf":[{"type":"string","x-mcp-header":"A"}]}"#, false);
+        let tool = |schema: &str| format!(r#"{{ "name":"x", "inputSchema":{schema}}}"#);
+        let (good, bad) = (tool(&with("{}")), tool(&with(r#"{"x-mcp-header":""}"#)));
+        let list = |tools: &str| format!(r#"{{"tools": [{tools}],"nextCursor":"" }}"#);
+        assert_eq!(without_wrong(&list(&format!("{good}, {bad} ,{good}"))), list(&format!("{good},{good}")));
+        assert!(matches!(without_wrong(&list(&format!("{good} , {good}"))), Cow::Borrowed(_)));
     }
 
     #[test]

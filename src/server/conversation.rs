@@ -8,6 +8,7 @@ mod greeting;
 use super::handle::{Report, Said, Server};
 use super::link::{Link, Purpose, Waiter};
 use super::machine::Event;
+use super::remote::Mirrors;
 use super::slot::Answer;
 use crate::base::fault::{Fault, FaultKind};
 use crate::base::id::{CallId, Life};
@@ -18,7 +19,7 @@ use crate::mcp::calls::NewCall;
 use crate::mcp::envelope::{self, Invalid, Message, Outcome};
 use crate::mcp::era::Era;
 use crate::mcp::items::{self, Item, Kind};
-use crate::mcp::{handshake, meta, scan};
+use crate::mcp::{handshake, meta, mirrored, scan};
 use crate::sys::clock;
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -283,7 +284,10 @@ impl Conversation {
         }
     }
 
-    fn complete(&mut self, kind: Kind, items: Vec<Item>) {
+    fn complete(&mut self, kind: Kind, mut items: Vec<Item>) {
+        if kind == Kind::Tools && self.era == Era::Modern && self.link.is_remote() {
+            self.mirror(&mut items);
+        }
         let changed = self.server.listed(kind, items);
         let said = self.said_changed.remove(&kind);
         if self.stage == Stage::Discovering {
@@ -298,6 +302,27 @@ impl Conversation {
             self.server.say(&self.link, &Said::Notification { method: kind.changed(), params: None });
         }
         self.list_next();
+    }
+
+    /// Over HTTP a modern server may want arguments repeated in the head. Tools that want it wrongly cannot be called.
+    fn mirror(&self, tools: &mut Vec<Item>) {
+        let mut mirrors = Mirrors::new();
+        tools.retain(|tool| {
+            let schema = scan::find(&tool.raw, "inputSchema").map_or("{}", |span| &tool.raw[span]);
+            match mirrored::checked(schema) {
+                Ok(found) if found.is_empty() => true,
+                Ok(found) => {
+                    mirrors.insert(tool.key.clone(), found);
+                    true
+                }
+                Err(why) => {
+                    let (server, name) = (&self.server.name, text::shorten(&tool.key, 80));
+                    log::warn!("{server}: its tool {name} is left out: `x-mcp-header`: {why}");
+                    false
+                }
+            }
+        });
+        self.link.mirror(mirrors);
     }
 
     fn notification(&mut self, method: &str, params: Option<&str>) {

@@ -6,7 +6,7 @@
 
 use super::listening::Listening;
 use super::outbox::Outbox;
-use super::remote::Remote;
+use super::remote::{Mirrors, Remote};
 use super::slot::{Answer, Slot};
 use crate::base::fault::{Fault, FaultKind};
 use crate::base::id::{CallId, Life};
@@ -78,6 +78,18 @@ impl Link {
     pub(super) fn is_modern(&self, listening: Listening) {
         // A second greeting of one life changes nothing.
         let _ = self.modern.set(Mutex::new(listening));
+        match &self.way {
+            Way::Pipe(_) => (),
+            Way::Remote(remote) => remote.open_modern(),
+        }
+    }
+
+    /// Which arguments of its tools a request repeats in its head.
+    pub(super) fn mirror(&self, mirrors: Mirrors) {
+        match &self.way {
+            Way::Pipe(_) => (),
+            Way::Remote(remote) => remote.mirror(mirrors),
+        }
     }
 
     /// What clients have subscribed to on a modern server: all of it, not what is new.
@@ -248,8 +260,9 @@ impl Link {
     /// Tells the server that nobody waits for `id` any more.
     pub fn tell_cancelled(&self, id: CallId, reason: Option<&str>) {
         if let Way::Remote(remote) = &self.way
-            && !remote.cancel(id)
+            && (!remote.cancel(id) || self.era() == Era::Modern)
         {
+            // Never sent, or told by the end of its connection.
             return;
         }
         let reason = reason.map(|reason| format!(",\"reason\":{reason}")).unwrap_or_default();

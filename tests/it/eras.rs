@@ -3,7 +3,7 @@
 #![allow(clippy::unwrap_used, reason = "tests fail by panicking")]
 
 use crate::support::daemon::{Daemon, server};
-use crate::support::{TempDir, demo_entry};
+use crate::support::{TempDir, demo_entry, http};
 use mcpvisor::store::Store;
 use serde_json::{Value, json};
 use std::path::Path;
@@ -132,4 +132,56 @@ fn crashes_stay_crashes() {
     assert_eq!(status["failures"], 3, "{status:#}");
     let starts = std::fs::read_to_string(&pids).unwrap();
     assert_eq!(starts.lines().count(), 4, "{starts}");
+}
+
+/// One call of a modern client, without a session.
+fn modern_call(daemon: &Daemon, tool: &str, arguments: Value) -> Value {
+    let meta = json!({
+        "io.modelcontextprotocol/protocolVersion": "2026-07-28",
+        "io.modelcontextprotocol/clientCapabilities": {},
+    });
+    let params = json!({ "name": tool, "arguments": arguments, "_meta": meta });
+    let body = json!({ "jsonrpc": "2.0", "id": 1, "method": "tools/call", "params": params }).to_string();
+    let headers = [
+        ("content-type", "application/json"),
+        ("accept", "application/json, text/event-stream"),
+        ("mcp-protocol-version", "2026-07-28"),
+        ("mcp-method", "tools/call"),
+        ("mcp-name", tool),
+    ];
+    let full = http::request(daemon.address(), "POST", "/mcp/s/demo", &headers, &body);
+    assert_eq!(full.head.status, 200, "{full:?}");
+    let json = full.body.lines().find_map(|line| line.strip_prefix("data: ")).unwrap_or(&full.body);
+    serde_json::from_str(json).unwrap()
+}
+
+/// The first call decides, the next client is bridged; the daemon after this one begins right.
+#[test]
+fn the_first_client_decides() {
+    let mut daemon = check("legacy", "--era either", json!({}), "legacy", 0);
+    let answer = modern_call(&daemon, "add", json!({"a": 1, "b": 2}));
+    assert_eq!(answer["result"]["content"][0]["text"], "3", "{answer:#}");
+    assert_eq!(answer["result"]["resultType"], "complete");
+    assert_eq!(server(&daemon.status(), "demo")["era"], "modern");
+    let mut client = daemon.client();
+    assert_eq!(client.text("demo__add", json!({"a": 1, "b": 2})), "3");
+    let status = daemon.status();
+    assert_eq!(
+        (&server(&status, "demo")["era"], &server(&status, "demo")["restarts"]),
+        (&json!("modern"), &json!(1))
+    );
+    modern_call(&daemon, "add", json!({"a": 1, "b": 2}));
+    daemon.stop();
+    let daemon = Daemon::start_in(daemon.into_tmp(), &config("--era either", json!({})), &[]);
+    assert_eq!(daemon.wait_state("demo", "ready")["era"], "modern", "as its last client");
+}
+
+/// A modern life hears of changes, and its lists are read again.
+#[test]
+fn a_modern_server_tells_of_changes() {
+    let daemon = check("modern", "--era modern --change-tools", json!({}), "modern", 0);
+    let before = server(&daemon.status(), "demo")["tools"].as_u64().unwrap();
+    modern_call(&daemon, "change_tools", json!({}));
+    daemon.wait_until("one more tool", |status| server(status, "demo")["tools"] == before + 1);
+    assert_eq!(server(&daemon.status(), "demo")["calls"], 0, "listening is no call");
 }

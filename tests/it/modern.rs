@@ -94,8 +94,8 @@ fn ok(daemon: &Daemon, path: &str, method: &str, params: &Value) -> Value {
 fn answer_of(full: &Full) -> Value {
     let text = match full.head.header("content-type") {
         Some(kind) if kind.starts_with("text/event-stream") => {
-            let data = full.body.lines().filter_map(|line| line.strip_prefix("data: "));
-            data.last().unwrap_or_else(|| panic!("{full:?}")).to_owned()
+            let mut data = full.body.lines().filter_map(|line| line.strip_prefix("data: "));
+            data.next_back().unwrap_or_else(|| panic!("{full:?}")).to_owned()
         }
         _ => full.body.clone(),
     };

@@ -7,6 +7,7 @@
 )]
 
 mod broken;
+mod modern;
 mod real;
 mod sse;
 mod tls;

@@ -5,6 +5,7 @@
 
 use super::{Conversation, Stage};
 use crate::base::fault::{Fault, FaultKind};
+use crate::base::id::CallId;
 use crate::base::time::Time;
 use crate::mcp::envelope::{self, Outcome};
 use crate::mcp::era::Era;
@@ -19,7 +20,8 @@ use crate::sys::clock;
 impl Conversation {
     /// The first thing said.
     pub fn greet(&mut self) {
-        let question = self.server.eras.begin(Transport::Stdio);
+        let transport = if self.link.is_remote() { Transport::Http } else { Transport::Stdio };
+        let question = self.server.eras.begin(transport);
         self.put(question);
     }
 
@@ -69,6 +71,25 @@ impl Conversation {
         }
     }
 
+    /// A remote server answered this request with a status that is no MCP. `fault`: how that would be said.
+    pub fn status(&mut self, id: CallId, status: u16, fault: Fault) {
+        if self.stage != Stage::Greeting {
+            return self.unanswered(id, fault);
+        }
+        if self.link.answered(id).is_none() {
+            return;
+        }
+        match self.server.eras.hear(Heard::Status(status)) {
+            Next::Ask(question) => self.put(question),
+            Next::Failed(_)
+            | Next::Restart(_)
+            | Next::Modern { .. }
+            | Next::Legacy { .. }
+            | Next::Login
+            | Next::Away => self.fail(fault),
+        }
+    }
+
     /// What the server answers to the question.
     pub(super) fn greeting(&mut self, outcome: Outcome<'_>) {
         let next = self.server.eras.hear(Heard::Answer { status: None, outcome });
@@ -110,6 +131,7 @@ impl Conversation {
         let offered = |kind: &Kind| greeting.has(kind.capability());
         self.to_list = Kind::ALL.into_iter().filter(offered).collect();
         if greeting.era == Era::Modern {
+            self.link.agreed(&greeting.version);
             self.link.is_modern(Listening::new(&greeting, &self.server.features));
         }
         self.link.agreed(&greeting.version);

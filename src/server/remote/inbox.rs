@@ -14,6 +14,8 @@ pub enum Heard {
     Line(Vec<u8>),
     /// This request will not be answered, and why.
     Lost(CallId, Fault),
+    /// This first request was answered with a status that is no MCP, and how that would be said.
+    Status(CallId, u16, Fault),
     /// The session is lost: greet the server again; what waits is sent after that.
     Renew,
     /// The server cannot be used.
@@ -81,7 +83,7 @@ fn size(heard: &Heard) -> usize {
     match heard {
         // What it costs beside its text is little, and is counted so that empty lines are bounded, too.
         Heard::Line(line) => line.len() + 64,
-        Heard::Lost(..) | Heard::Renew | Heard::Failed(_) | Heard::Bye => 0,
+        Heard::Lost(..) | Heard::Status(..) | Heard::Renew | Heard::Failed(_) | Heard::Bye => 0,
     }
 }
 

@@ -2,12 +2,17 @@
 
 use crate::base::id::CallId;
 use crate::mcp::envelope::{self, Message};
+use crate::mcp::mirrored::{self, Mirrored};
+use crate::mcp::{headers, meta, scan};
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Kind {
     /// The first request of a session.
     Initialize(CallId),
+    /// `server/discover`: the first request of the modern era, and its sign of life.
+    Discover(CallId),
     /// The notification that ends the greeting.
     Initialized,
     /// `safe`: asking twice is the same as asking once.
@@ -20,6 +25,8 @@ pub enum Kind {
 pub struct Job {
     pub kind: Kind,
     pub line: Arc<[u8]>,
+    /// What its head repeats of the line, in the modern era.
+    pub head: Arc<[(String, String)]>,
     /// It was sent before, and nobody knows what became of it, or it was refused with its session.
     pub again: bool,
     /// Its caller has left without a word, which is no cancellation: it is sent, and nobody waits for it.
@@ -27,10 +34,14 @@ pub struct Job {
 }
 
 impl Job {
-    pub fn of(line: Vec<u8>) -> Job {
-        let kind = match envelope::parse(&line) {
+    /// `mirrors` says which arguments of a tool are repeated in the head.
+    pub fn of(line: Vec<u8>, mirrors: &Mirrors) -> Job {
+        let message = envelope::parse(&line);
+        let head = message.as_ref().map(|message| head(message, mirrors)).unwrap_or_default();
+        let kind = match message {
             Ok(Message::Request { id, method, .. }) => match (id.parse(), method.as_ref()) {
                 (Ok(id), "initialize") => Kind::Initialize(CallId(id)),
+                (Ok(id), "server/discover") => Kind::Discover(CallId(id)),
                 (Ok(id), method) => {
                     Kind::Request { id: CallId(id), safe: is_safe(method), ping: method == "ping" }
                 }
@@ -42,18 +53,23 @@ impl Job {
             }
             Ok(Message::Notification { .. } | Message::Response { .. }) | Err(_) => Kind::Word,
         };
-        Job { kind, line: line.into(), again: false, orphan: false }
+        Job { kind, line: line.into(), head: head.into(), again: false, orphan: false }
     }
 
     pub fn id(&self) -> Option<CallId> {
         match self.kind {
-            Kind::Initialize(id) | Kind::Request { id, .. } => Some(id),
+            Kind::Initialize(id) | Kind::Discover(id) | Kind::Request { id, .. } => Some(id),
             Kind::Initialized | Kind::Word => None,
         }
     }
 
     pub fn is_handshake(&self) -> bool {
-        matches!(self.kind, Kind::Initialize(_) | Kind::Initialized)
+        self.is_greeting() || self.kind == Kind::Initialized
+    }
+
+    /// A first request, in either era.
+    pub fn is_greeting(&self) -> bool {
+        matches!(self.kind, Kind::Initialize(_) | Kind::Discover(_))
     }
 
     /// A call that may take its time; everything else is answered at once, or not at all.
@@ -64,16 +80,40 @@ impl Job {
     /// Whether sending it twice could do something twice.
     pub fn is_safe(&self) -> bool {
         match self.kind {
-            Kind::Initialize(_) | Kind::Initialized => true,
+            Kind::Initialize(_) | Kind::Discover(_) | Kind::Initialized => true,
             Kind::Request { safe, .. } => safe,
             Kind::Word => false,
         }
     }
 }
 
+/// By tool, the arguments that are repeated in the head.
+pub type Mirrors = BTreeMap<String, Vec<Mirrored>>;
+
+/// What the head of a modern request repeats. Nothing of any other message.
+fn head(message: &Message<'_>, mirrors: &Mirrors) -> Vec<(String, String)> {
+    let Message::Request { method, params: Some(params), .. } = message else { return Vec::new() };
+    let version = meta::get(params, meta::PROTOCOL_VERSION).and_then(scan::string);
+    let Some(version) = version else { return Vec::new() };
+    let mut head = vec![
+        (headers::PROTOCOL_VERSION.to_owned(), version),
+        (headers::METHOD.to_owned(), headers::written(method).into_owned()),
+    ];
+    let name = headers::name_of(method, Some(params));
+    head.extend(name.iter().map(|name| (headers::NAME.to_owned(), headers::written(name).into_owned())));
+    let tool = name.filter(|_| method == "tools/call").and_then(|name| mirrors.get(&name));
+    let arguments = scan::find(params, "arguments").map_or("{}", |span| &params[span]);
+    for mirrored in tool.into_iter().flatten() {
+        if let Some(value) = mirrored::value(arguments, &mirrored.path) {
+            head.push((mirrored.header.clone(), headers::written(&value).into_owned()));
+        }
+    }
+    head
+}
+
 /// Methods that only read, or that set what is set already.
 fn is_safe(method: &str) -> bool {
-    const SAFE: [&str; 8] = [
+    const SAFE: [&str; 7] = [
         "ping",
         "prompts/get",
         "resources/read",
@@ -81,7 +121,6 @@ fn is_safe(method: &str) -> bool {
         "logging/setLevel",
         "resources/subscribe",
         "resources/unsubscribe",
-        "server/discover",
     ];
     SAFE.contains(&method) || method.ends_with("/list")
 }
@@ -94,15 +133,38 @@ mod tests {
     fn kinds() {
         #[track_caller]
         fn check(line: &str, expected: Kind) {
-            assert_eq!(Job::of(line.as_bytes().to_vec()).kind, expected);
+            assert_eq!(Job::of(line.as_bytes().to_vec(), &Mirrors::new()).kind, expected);
         }
         let request = |safe, ping| Kind::Request { id: CallId(7), safe, ping };
         check(r#"{"jsonrpc":"2.0","id":7,"method":"initialize","params":{}}"#, Kind::Initialize(CallId(7)));
         check(r#"{"jsonrpc":"2.0","id":7,"method":"tools/call","params":{}}"#, request(false, false));
+        check(r#"{"jsonrpc":"2.0","id":7,"method":"server/discover"}"#, Kind::Discover(CallId(7)));
         check(r#"{"jsonrpc":"2.0","id":7,"method":"resources/templates/list"}"#, request(true, false));
         check(r#"{"jsonrpc":"2.0","id":7,"method":"ping"}"#, request(true, true));
         check(r#"{"jsonrpc":"2.0","method":"notifications/initialized"}"#, Kind::Initialized);
         check(r#"{"jsonrpc":"2.0","method":"notifications/cancelled"}"#, Kind::Word);
         check(r#"{"jsonrpc":"2.0","id":"theirs","result":{}}"#, Kind::Word);
+    }
+
+    #[test]
+    fn heads_repeat_what_a_modern_request_says() {
+        let schema = r#"{"properties":{"r":{"type":"string","x-mcp-header":"Region"}}}"#;
+        let mirrors = Mirrors::from([("caf\u{e9}".to_owned(), mirrored::checked(schema).unwrap())]);
+        let head = |meta: &str| {
+            let params = format!(r#"{{"name":"caf\u00e9","arguments":{{"r":" x"}},"_meta":{{{meta}}}}}"#);
+            let line = format!(r#"{{"jsonrpc":"2.0","id":7,"method":"tools/call","params":{params}}}"#);
+            let job = Job::of(line.into_bytes(), &mirrors);
+            job.head.iter().map(|(name, value)| format!("{name}: {value}")).collect::<Vec<_>>()
+        };
+        assert_eq!(
+            head(r#""io.modelcontextprotocol/protocolVersion":"2026-07-28""#),
+            [
+                "MCP-Protocol-Version: 2026-07-28",
+                "Mcp-Method: tools/call",
+                "Mcp-Name: =?base64?Y2Fmw6k=?=",
+                "Mcp-Param-Region: =?base64?IHg=?="
+            ]
+        );
+        assert!(head("").is_empty());
     }
 }

@@ -40,6 +40,7 @@ use crate::config::Protocol;
 use crate::sys::{clock, hold, thread};
 use inbox::{Heard, Inbox};
 use job::Job;
+pub use job::Mirrors;
 use nix::poll::{PollTimeout, poll};
 use shared::{Place, Shared};
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -52,7 +53,8 @@ pub struct Remote(Arc<Shared>);
 impl Remote {
     /// Sends one line. Never blocks.
     pub fn send(&self, line: Vec<u8>) -> Result<(), Fault> {
-        self.0.push(Job::of(line))
+        let mirrors = self.0.mirrors();
+        self.0.push(Job::of(line, &mirrors))
     }
 
     /// Nobody waits for `id` any more.
@@ -68,6 +70,16 @@ impl Remote {
     /// The version that was agreed on with the server.
     pub fn agreed(&self, version: &str) {
         self.0.agreed(version);
+    }
+
+    /// It speaks the modern era.
+    pub fn open_modern(&self) {
+        self.0.open_modern();
+    }
+
+    /// Which arguments of its tools go into heads.
+    pub fn mirror(&self, mirrors: Mirrors) {
+        self.0.mirror(mirrors);
     }
 
     /// What the caller of `id` is told when the life is over with `fault`: it may not be known what became of the call.
@@ -180,6 +192,7 @@ impl<'a> Body<'a> {
                 self.conversation.line(&line);
             }
             Heard::Lost(id, fault) => self.conversation.unanswered(id, fault),
+            Heard::Status(id, status, fault) => self.conversation.status(id, status, fault),
             Heard::Renew => self.conversation.greet_again(),
             Heard::Failed(fault) => {
                 self.failed = true;

@@ -19,6 +19,7 @@ use crate::base::text;
 use crate::http::events::EventScan;
 use crate::http::url::Url;
 use crate::mcp::envelope::{self, Message, Outcome};
+use crate::mcp::era::UNSUPPORTED_VERSION;
 use crate::mcp::line::one_line;
 use crate::mcp::scan;
 use std::io::Read;
@@ -81,9 +82,11 @@ impl Post<'_> {
     }
 
     fn post(&self, line: &[u8], patience: Option<Duration>, sent: &AtomicBool) -> Result<Reply, Trouble> {
+        let head = || self.job.head.iter().map(|(name, value)| (name.as_str(), value.as_str())).collect();
         let headers = match self.job.kind {
             Kind::Initialize(_) => Vec::new(),
-            Kind::Initialized | Kind::Request { .. } | Kind::Word => self.place.headers(),
+            _ if !self.job.head.is_empty() => head(),
+            Kind::Discover(_) | Kind::Initialized | Kind::Request { .. } | Kind::Word => self.place.headers(),
         };
         let mut reply =
             self.shared.client.post(self.agent, &self.place.target, &headers, line, patience, sent)?;
@@ -96,7 +99,7 @@ impl Post<'_> {
     /// A call has a deadline of its own, which cuts it.
     fn patience(&self) -> Option<Duration> {
         match self.job.kind {
-            Kind::Initialize(_) => Some(self.shared.upstream.patience),
+            Kind::Initialize(_) | Kind::Discover(_) => Some(self.shared.upstream.patience),
             _ if self.job.is_call() && self.place.transport != Transport::Sse => None,
             Kind::Initialized | Kind::Request { .. } | Kind::Word => Some(REMOTE_REPLY),
         }
@@ -110,7 +113,11 @@ impl Post<'_> {
                 self.fail(fault);
             }
             400 | 404 | 405 if self.may_be_sse() => {
-                let (_, fault) = self.refusal(reply);
+                let (error, fault) = self.refusal(reply);
+                // A modern server says so in MCP's own words, and what speaks SSE does not.
+                if error.as_deref().is_some_and(is_modern_refusal) {
+                    return self.refused(error, fault);
+                }
                 self.shared.push_again(self.job);
                 self.shared.use_sse(Some(fault));
             }
@@ -123,8 +130,20 @@ impl Post<'_> {
                     false => self.session_lost("no longer knows our session (400)"),
                 }
             }
-            429 | 503 if matches!(self.job.kind, Kind::Initialize(_)) && self.wait_as_told(&reply) => {
+            429 | 503 if self.job.is_greeting() && self.wait_as_told(&reply) => {
                 self.shared.push_again(self.job);
+            }
+            // Neither says anything of the era.
+            403 | 429 | 500.. if self.job.is_greeting() => {
+                let (_, fault) = self.refusal(reply);
+                self.refused(None, fault);
+            }
+            status if matches!(self.job.kind, Kind::Discover(_)) => {
+                let (error, fault) = self.refusal(reply);
+                match (error, self.job.id()) {
+                    (None, Some(id)) if !self.is_over() => self.tell(Heard::Status(id, status, fault)),
+                    (error, _) => self.refused(error, fault),
+                }
             }
             _ => {
                 let (answer, fault) = self.refusal(reply);
@@ -164,7 +183,7 @@ impl Post<'_> {
     fn taken(self) {
         match self.job.kind {
             Kind::Initialized => self.shared.open(),
-            Kind::Initialize(_) | Kind::Request { .. } => self.shared.accepted(self.run),
+            Kind::Initialize(_) | Kind::Discover(_) | Kind::Request { .. } => self.shared.accepted(self.run),
             Kind::Word => (),
         }
     }
@@ -319,11 +338,11 @@ impl Post<'_> {
             return;
         }
         match (self.job.kind, error) {
-            (Kind::Request { id, .. } | Kind::Initialize(id), Some(error)) => {
+            (Kind::Request { id, .. } | Kind::Initialize(id) | Kind::Discover(id), Some(error)) => {
                 self.tell(Heard::Line(envelope::response(&id.0.to_string(), Outcome::Error(&error))));
             }
             (Kind::Initialize(_), None) => self.tell(Heard::Failed(fault)),
-            (Kind::Request { id, .. }, None) => self.tell(Heard::Lost(id, fault)),
+            (Kind::Request { id, .. } | Kind::Discover(id), None) => self.tell(Heard::Lost(id, fault)),
             (Kind::Initialized, _) => {
                 log::debug!("{}: {fault}", self.shared.name);
                 self.shared.open();
@@ -391,7 +410,7 @@ impl Post<'_> {
             _ => Fault::new(FaultKind::BadUpstream, message).hint("is the `url` that of an MCP endpoint?"),
         };
         // These say nothing of the greeting: the server as a whole does not serve us.
-        let greeting = matches!(self.job.kind, Kind::Initialize(_));
+        let greeting = self.job.is_greeting();
         if greeting && matches!(status, 403 | 429 | 500..=599) {
             let kind = if status == 429 { FaultKind::BadUpstream } else { fault.kind };
             return (None, Fault { kind, ..fault });
@@ -463,6 +482,12 @@ fn error_in(body: &[u8]) -> Option<String> {
     scan::find(error, "code")?;
     scan::find(error, "message")?;
     Some(String::from_utf8_lossy(&one_line(error.as_bytes())).into_owned())
+}
+
+/// Whether an error is how a modern server refuses `initialize`.
+fn is_modern_refusal(error: &str) -> bool {
+    let code = scan::find(error, "code").and_then(|span| error[span].parse::<i64>().ok());
+    code.is_some_and(|code| code == UNSUPPORTED_VERSION || code == envelope::METHOD_NOT_FOUND)
 }
 
 fn message_of(error: &str) -> Option<String> {

@@ -252,7 +252,7 @@ mod tests {
             Some((method, id)) => format!(r#"{{"jsonrpc":"2.0","id":{id},"method":"{method}"}}"#),
             None => format!(r#"{{"jsonrpc":"2.0","method":"{text}"}}"#),
         };
-        Job::of(line.into_bytes())
+        Job::of(line.into_bytes(), &Default::default())
     }
 
     fn opened(jobs: &[&str]) -> Queue<u64> {

@@ -4,7 +4,7 @@
 
 use super::client::Client;
 use super::inbox::{Heard, Inbox};
-use super::job::Job;
+use super::job::{Job, Mirrors};
 use super::queue::{Queue, Renewal, RunId, Task};
 use super::stream;
 use super::upstream::Upstream;
@@ -40,6 +40,7 @@ struct State {
     target: Url,
     session: Option<String>,
     version: Option<String>,
+    mirrors: Arc<Mirrors>,
     /// Cuts the event stream.
     stream: Option<Agent>,
     /// There is a thread for the event stream, or there will never be one again.
@@ -90,6 +91,7 @@ impl Shared {
             target: upstream.url.clone(),
             session: None,
             version: None,
+            mirrors: Arc::default(),
             stream: None,
             streaming: false,
             workers: 0,
@@ -141,7 +143,7 @@ impl Shared {
     }
 
     /// The next task of a worker; waits for one, and gives nothing when it should end.
-    pub fn take(&self, agent: &mut Option<Agent>) -> Option<Task> {
+    pub fn take(self: &Arc<Self>, agent: &mut Option<Agent>) -> Option<Task> {
         let until = clock::now() + REMOTE_IDLE;
         let mut state = self.state.lock();
         loop {
@@ -150,6 +152,8 @@ impl Shared {
             }
             let cut = || agent.get_or_insert_with(|| self.client.agent()).clone();
             if let Some(task) = state.queue.take(cut) {
+                // Whoever sent the next one saw us idle, too.
+                self.employ(&mut state);
                 return Some(task);
             }
             state.idle += 1;
@@ -239,6 +243,24 @@ impl Shared {
         if state.target == *from {
             state.target = to;
         }
+    }
+
+    /// Which arguments of its tools go into heads.
+    pub fn mirrors(&self) -> Arc<Mirrors> {
+        self.state.lock().mirrors.clone()
+    }
+
+    pub fn mirror(&self, mirrors: Mirrors) {
+        self.state.lock().mirrors = Arc::new(mirrors);
+    }
+
+    /// The same of the modern era, which has no session, and no stream but the answers.
+    pub fn open_modern(self: &Arc<Self>) {
+        let mut state = self.state.lock();
+        state.transport = Transport::Http;
+        state.queue.open();
+        self.employ(&mut state);
+        self.changed.notify_all();
     }
 
     /// The greeting is over: everything may be sent, and the server may have something to say of its own.
