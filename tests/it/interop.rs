@@ -10,23 +10,48 @@ pub mod peers;
 
 use crate::support::TempDir;
 use crate::support::daemon::{Daemon, run};
-use crate::support::raw::{self, Raw};
+use crate::support::raw::{self, Era, Raw};
 use peers::{Peer, complete, installed, path, peers, prepare, root};
 use serde_json::{Value, json};
 use std::collections::BTreeSet;
 use std::process::Command;
 use std::time::Duration;
 
-/// An SDK's own client: the program below tests/.cache, and the script.
+/// An SDK's own client: the program below tests/.cache, the script, how it is to agree upon a version if it can do that
+/// in several ways, and the version that comes of it.
 pub struct Client {
     pub sdk: &'static str,
     pub program: &'static str,
     script: &'static str,
+    how: &'static str,
+    version: &'static str,
 }
 
-pub const CLIENTS: [Client; 2] = [
-    Client { sdk: "TypeScript", program: "npm/node_modules/.bin/node", script: "tests/peers/client.mjs" },
-    Client { sdk: "Python", program: "venv-client/bin/python", script: "tests/peers/client.py" },
+const fn client(
+    sdk: &'static str,
+    program: &'static str,
+    script: &'static str,
+    how: &'static str,
+    version: &'static str,
+) -> Client {
+    Client { sdk, program, script, how, version }
+}
+
+const NODE: &str = "npm/node_modules/.bin/node";
+const PYTHON_1: &str = "venv-client/bin/python";
+const PYTHON_2: &str = "venv-servers/bin/python";
+const LEGACY: &str = "2025-11-25";
+const MODERN: &str = "2026-07-28";
+
+pub const CLIENTS: [Client; 8] = [
+    client("TypeScript 1.32", NODE, "tests/peers/client.mjs", "", LEGACY),
+    client("TypeScript 2.4", NODE, "tests/peers/client2.mjs", "default", LEGACY),
+    client("TypeScript 2.4, auto", NODE, "tests/peers/client2.mjs", "auto", MODERN),
+    client("TypeScript 2.4, pinned", NODE, "tests/peers/client2.mjs", MODERN, MODERN),
+    client("Python 1.30", PYTHON_1, "tests/peers/client.py", "", LEGACY),
+    client("Python 2.3, auto", PYTHON_2, "tests/peers/client2.py", "auto", MODERN),
+    client("Python 2.3, legacy", PYTHON_2, "tests/peers/client2.py", "legacy", LEGACY),
+    client("Python 2.3, pinned", PYTHON_2, "tests/peers/client2.py", MODERN, MODERN),
 ];
 
 const INSPECTOR: &str = "npm/node_modules/.bin/mcp-inspector";
@@ -66,7 +91,7 @@ fn published_servers_and_sdk_clients() {
     for client in &CLIENTS {
         through_the_aggregate(&daemon, &peers, client);
         // Every endpoint is asked byte by byte below; a few of each make are enough here.
-        for peer in peers.iter().step_by(3) {
+        for peer in peers.iter().step_by(4) {
             through_its_own_endpoint(&daemon, peer, client);
         }
     }
@@ -76,9 +101,17 @@ fn published_servers_and_sdk_clients() {
 /// Runs an SDK client against `url`, or a command as a JSON array; what it prints.
 pub fn ask(client: &Client, url: &str, calls: &Value) -> Value {
     let mut command = Command::new(installed(client.program));
-    let ran = run(command.args([client.script, url, &calls.to_string()]).current_dir(root()));
+    command.args([client.script, url, &calls.to_string()]).current_dir(root());
+    if !client.how.is_empty() {
+        command.arg(client.how);
+    }
+    let ran = run(&mut command);
     assert_eq!(ran.code, 0, "{} {url}: {ran:#?}", client.sdk);
-    serde_json::from_str(&ran.stdout).unwrap_or_else(|error| panic!("{error}: {ran:#?}"))
+    let said: Value = serde_json::from_str(&ran.stdout).unwrap_or_else(|error| panic!("{error}: {ran:#?}"));
+    // The clients of the 1.x do not say, and know no other.
+    let version = said["version"].as_str().unwrap_or(LEGACY);
+    assert_eq!(version, client.version, "{} {url}", client.sdk);
+    said
 }
 
 fn check_result(result: &Value, peer: &Peer, how: &str) {
@@ -118,8 +151,8 @@ fn through_its_own_endpoint(daemon: &Daemon, peer: &Peer, client: &Client) {
     check_result(&said["results"][0], peer, &format!("its own endpoint, {}", client.sdk));
 }
 
-/// Each server asked the same twice, over its stdin and through mcpvisor: what it says of itself, its list of tools and
-/// one call come back in the same bytes.
+/// Each server asked the same twice, over its stdin and through mcpvisor, by clients of both eras: what it says of itself,
+/// its list of tools and one call come back in the same bytes.
 #[test]
 fn published_servers_come_through_unchanged() {
     let dir = TempDir::new();
@@ -129,9 +162,14 @@ fn published_servers_come_through_unchanged() {
     for peer in &peers {
         let call = json!({ "name": peer.tool, "arguments": peer.arguments });
         let questions = [("tools/list", json!({})), ("tools/call", call)];
-        let direct = Raw::stdio(&mut peer.command());
-        let through = Raw::http(&daemon.server_url(peer.name));
-        different.extend(raw::differences(peer.name, direct, through, &questions));
+        for era in Era::BOTH {
+            // What speaks only the older era is asked in it, whatever the client of mcpvisor speaks.
+            let own = if peer.modern { era } else { Era::Legacy };
+            let direct = Raw::stdio(&mut peer.command()).in_era(own);
+            let through = Raw::http(&daemon.server_url(peer.name)).in_era(era);
+            let name = format!("{}, {era:?}", peer.name);
+            different.extend(raw::differences(&name, direct, through, &questions));
+        }
     }
     assert!(different.is_empty(), "{} differ:\n{}", different.len(), different.join("\n"));
     end(daemon);
@@ -143,7 +181,7 @@ fn the_inspector_lists_and_calls() {
     let peers = &peers(&dir)[..1];
     let Some(daemon) = behind_mcpvisor(&dir, peers) else { return };
     let peer = &peers[0];
-    for era in ["legacy", "auto"] {
+    for era in ["legacy", "auto", "modern"] {
         let url = daemon.server_url(peer.name);
         let listed = inspect(&dir, &url, era, &["--method", "tools/list"]);
         assert_eq!(listed["tools"].as_array().unwrap().len(), peer.tools, "{era}: {listed}");

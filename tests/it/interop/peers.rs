@@ -15,6 +15,8 @@ pub struct Peer {
     pub program: &'static str,
     pub args: Vec<String>,
     pub env: Value,
+    /// Whether it speaks 2026-07-28 too.
+    pub modern: bool,
     pub tools: usize,
     pub tool: &'static str,
     pub arguments: Value,
@@ -25,7 +27,22 @@ pub struct Peer {
 impl Peer {
     fn new(name: &'static str, program: &'static str, args: &[&str], tools: usize) -> Peer {
         let args = args.iter().map(|arg| (*arg).to_owned()).collect();
-        Peer { name, program, args, env: json!({}), tools, tool: "", arguments: json!({}), says: None }
+        Peer {
+            name,
+            program,
+            args,
+            env: json!({}),
+            modern: false,
+            tools,
+            tool: "",
+            arguments: json!({}),
+            says: None,
+        }
+    }
+
+    fn modern(mut self) -> Peer {
+        self.modern = true;
+        self
     }
 
     fn env(mut self, name: &str, value: impl Into<Value>) -> Peer {
@@ -62,7 +79,7 @@ impl Peer {
     }
 }
 
-/// Those on `mcp` 2.x serve both eras and are pinned by the first message: we open with `initialize`.
+/// Those that serve both eras are pinned by the first message.
 /// `dir` is where their files are, once [`prepare`] has made them.
 pub fn peers(dir: &TempDir) -> Vec<Peer> {
     let mut all = reference_servers(dir);
@@ -97,16 +114,14 @@ fn reference_servers(dir: &TempDir) -> Vec<Peer> {
         // Answers `initialize` with 2024-11-05, whatever it is asked for.
         Peer::new("github", "npm/node_modules/.bin/mcp-server-github", &[], 26)
             .fails("create_repository", json!({})),
-        Peer::new("time", "venv-servers/bin/mcp-server-time", &[], 2).call(
+        Peer::new("time", "venv-servers/bin/mcp-server-time", &[], 2).modern().call(
             "convert_time",
             noon,
             "\"time_difference\": \"+9.0h\"",
         ),
-        Peer::new("git", "venv-servers/bin/mcp-server-git", &["--repository", &repository], 12).call(
-            "git_status",
-            json!({"repo_path": repository}),
-            "No commits yet",
-        ),
+        Peer::new("git", "venv-servers/bin/mcp-server-git", &["--repository", &repository], 12)
+            .modern()
+            .call("git_status", json!({"repo_path": repository}), "No commits yet"),
     ]
 }
 
@@ -124,6 +139,7 @@ fn others(dir: &TempDir) -> Vec<Peer> {
         Peer::new("repomix", "npm/node_modules/.bin/repomix", &["--mcp"], 6)
             .fails("read_repomix_output", json!({"outputId": "none"})),
         Peer::new("context7", "npm/node_modules/.bin/context7-mcp", &[], 2)
+            .modern()
             .fails("resolve-library-id", json!({})),
         // mcp-go behind a launcher in Node; answers `initialize` with 2025-03-26.
         Peer::new("excel", "npm/node_modules/.bin/excel-mcp-server", &[], 6)
@@ -149,7 +165,7 @@ fn others(dir: &TempDir) -> Vec<Peer> {
         let program =
             "npm/node_modules/kubernetes-mcp-server-linux-amd64/bin/kubernetes-mcp-server-linux-amd64";
         let kubeconfig = dir.join("kubeconfig");
-        all.push(Peer::new("kubernetes", program, &["--kubeconfig", &kubeconfig], 20).call(
+        all.push(Peer::new("kubernetes", program, &["--kubeconfig", &kubeconfig], 20).modern().call(
             "configuration_view",
             json!({}),
             "https://127.0.0.1:1",

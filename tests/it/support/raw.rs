@@ -15,9 +15,33 @@ use std::process::{Child, ChildStdin, Command, Stdio};
 /// What mcpvisor tells a server that its client can do. Some servers have other tools for a client that can do more.
 const DECLARED: &str = "{}";
 
-/// One session with a server.
+const MODERN: &str = "2026-07-28";
+
+/// How the protocol is spoken, on both sides of a comparison.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Era {
+    /// 2025-11-25: in a session.
+    Legacy,
+    /// 2026-07-28: each request says all that it needs.
+    Modern,
+}
+
+impl Era {
+    pub const BOTH: [Era; 2] = [Era::Legacy, Era::Modern];
+
+    /// The revision, as the conformance suite calls it.
+    pub fn revision(self) -> &'static str {
+        match self {
+            Era::Legacy => "2025-11-25",
+            Era::Modern => MODERN,
+        }
+    }
+}
+
+/// One client of a server.
 pub struct Raw {
     way: Way,
+    era: Era,
     next_id: u64,
 }
 
@@ -49,36 +73,55 @@ impl Raw {
         let mut child = command.spawn().unwrap_or_else(|error| panic!("{command:?}: {error}"));
         let stdin = child.stdin.take();
         let lines = stdout_lines(&mut child);
-        Raw { way: Way::Stdio(Process { child, stdin, lines }), next_id: 0 }
+        Raw { way: Way::Stdio(Process { child, stdin, lines }), era: Era::Legacy, next_id: 0 }
     }
 
     /// At a URL such as `http://127.0.0.1:8080/mcp`.
     pub fn http(url: &str) -> Raw {
         let (address, path) = url.trim_start_matches("http://").split_once('/').expect("a URL with a path");
         let way = Way::Http { address: address.to_owned(), path: format!("/{path}"), session: None };
-        Raw { way, next_id: 0 }
+        Raw { way, era: Era::Legacy, next_id: 0 }
     }
 
-    /// Opens the session; what the server says of itself, member by member. The version is left out: it is agreed
-    /// upon with each client.
-    pub fn initialize(&mut self) -> BTreeMap<String, String> {
+    /// Speaks like this.
+    pub fn in_era(mut self, era: Era) -> Raw {
+        self.era = era;
+        self
+    }
+
+    /// What the server says of itself, member by member; in the older era this opens the session. The versions are left
+    /// out: they are agreed upon with each client.
+    pub fn open(&mut self) -> BTreeMap<String, String> {
+        let result = match self.era {
+            Era::Legacy => self.initialize(),
+            Era::Modern => self.ask("server/discover", "{}"),
+        };
+        let mut members: BTreeMap<String, Box<RawValue>> =
+            serde_json::from_str(&result).unwrap_or_else(|error| panic!("{error}: {result}"));
+        members.remove("protocolVersion");
+        members.remove("supportedVersions");
+        members.into_iter().map(|(name, value)| (name, value.get().to_owned())).collect()
+    }
+
+    fn initialize(&mut self) -> String {
         let params = format!(
             r#"{{"protocolVersion":"2025-11-25","capabilities":{DECLARED},"clientInfo":{{"name":"it","version":"0"}}}}"#
         );
         let result = self.ask("initialize", &params);
-        let mut members: BTreeMap<String, Box<RawValue>> =
-            serde_json::from_str(&result).unwrap_or_else(|error| panic!("{error}: {result}"));
-        members.remove("protocolVersion");
-        self.send(r#"{"jsonrpc":"2.0","method":"notifications/initialized"}"#);
-        members.into_iter().map(|(name, value)| (name, value.get().to_owned())).collect()
+        self.send(r#"{"jsonrpc":"2.0","method":"notifications/initialized"}"#, &[]);
+        result
     }
 
     /// The bytes of the result, or of the error.
     pub fn ask(&mut self, method: &str, params: &str) -> String {
         self.next_id += 1;
         let id = self.next_id.to_string();
+        let (params, headers) = match self.era {
+            Era::Legacy => (params.to_owned(), Vec::new()),
+            Era::Modern => (enveloped(params), headers_of(method, params)),
+        };
         let body = format!(r#"{{"jsonrpc":"2.0","id":{id},"method":"{method}","params":{params}}}"#);
-        let messages = self.send(&body);
+        let messages = self.send(&body, &headers);
         if let Some(answer) = messages.iter().find_map(|message| answer_to(&id, message)) {
             return answer;
         }
@@ -93,7 +136,7 @@ impl Raw {
     }
 
     /// Over HTTP: the messages that came back.
-    fn send(&mut self, body: &str) -> Vec<String> {
+    fn send(&mut self, body: &str, more: &[(&'static str, String)]) -> Vec<String> {
         match &mut self.way {
             Way::Stdio(process) => {
                 let stdin = process.stdin.as_mut().expect("stdin is open");
@@ -109,8 +152,10 @@ impl Raw {
                     headers.push(("mcp-session-id", session));
                     headers.push(("mcp-protocol-version", "2025-11-25"));
                 }
+                headers.extend(more.iter().map(|(name, value)| (*name, value.as_str())));
                 let reply = http::request(address, "POST", path, &headers, body);
-                assert!(reply.head.status < 300, "{body}: {reply:?}");
+                // An error is an answer too, and in the newer era not a 200.
+                assert!(self.era == Era::Modern || reply.head.status < 300, "{body}: {reply:?}");
                 if let Some(given) = reply.head.header("mcp-session-id") {
                     *session = Some(given.to_owned());
                 }
@@ -136,6 +181,30 @@ impl Drop for Process {
             let _ = self.child.kill();
         }
     }
+}
+
+/// The params with what each request of the newer era says.
+fn enveloped(params: &str) -> String {
+    let meta = format!(
+        r#""_meta":{{"io.modelcontextprotocol/protocolVersion":"{MODERN}","io.modelcontextprotocol/clientCapabilities":{DECLARED},"io.modelcontextprotocol/clientInfo":{{"name":"it","version":"0"}}}}"#
+    );
+    match params.strip_prefix('{').expect("params are an object") {
+        "}" => format!("{{{meta}}}"),
+        members => format!("{{{meta},{members}"),
+    }
+}
+
+/// What is said in headers again.
+fn headers_of(method: &str, params: &str) -> Vec<(&'static str, String)> {
+    let mut headers = vec![("mcp-protocol-version", MODERN.to_owned()), ("mcp-method", method.to_owned())];
+    let params: Value = serde_json::from_str(params).expect("params are JSON");
+    let named = params.get(if method == "resources/read" { "uri" } else { "name" });
+    if let Some(name) = named.and_then(Value::as_str)
+        && matches!(method, "tools/call" | "prompts/get" | "resources/read")
+    {
+        headers.push(("mcp-name", name.to_owned()));
+    }
+    headers
 }
 
 fn data_lines(stream: &str) -> Vec<String> {
@@ -166,20 +235,41 @@ pub fn differences(
             ));
         }
     };
-    let (own, ours) = (direct.initialize(), through.initialize());
+    let (mut own, mut ours) = (direct.open(), through.open());
+    if direct.era != through.era {
+        // Who it is stands elsewhere in the other era.
+        for said in [&mut own, &mut ours] {
+            said.retain(|member, _| !ENVELOPE.contains(&member.as_str()) && member != "serverInfo");
+        }
+    }
     for member in own.keys().chain(ours.keys().filter(|member| !own.contains_key(*member))) {
         let none = String::new();
         compare(
-            &format!("initialize, {member}"),
+            &format!("of itself, {member}"),
             own.get(member).unwrap_or(&none),
             ours.get(member).unwrap_or(&none),
         );
     }
+    let crossed = direct.era != through.era;
     for (method, params) in questions {
         let params = params.to_string();
-        compare(&format!("{method} {params}"), &direct.ask(method, &params), &through.ask(method, &params));
+        let (mut direct, mut through) = (direct.ask(method, &params), through.ask(method, &params));
+        if crossed {
+            (direct, through) = (without_envelope(&direct), without_envelope(&through));
+        }
+        compare(&format!("{method} {params}"), &direct, &through);
     }
     different
+}
+
+/// What an answer of the newer era has beside what it answers.
+const ENVELOPE: [&str; 4] = ["resultType", "ttlMs", "cacheScope", "_meta"];
+
+fn without_envelope(answer: &str) -> String {
+    let members: BTreeMap<String, Box<RawValue>> =
+        serde_json::from_str(answer).unwrap_or_else(|error| panic!("{error}: {answer}"));
+    let kept = members.iter().filter(|(name, _)| !ENVELOPE.contains(&name.as_str()));
+    kept.map(|(name, value)| format!("{name}: {}\n", value.get())).collect()
 }
 
 fn cut(text: &str) -> String {

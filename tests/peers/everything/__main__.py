@@ -1,6 +1,6 @@
-"""The everything-server: all that a server of the 2025 protocol can do, under the fixture names that the conformance
-suite (`@modelcontextprotocol/conformance`) asks for. The reference server stands behind mcpvisor in
-tests/it/conformance.rs, and alone under tests/conformance/run.
+"""The everything-server: all that a server of the 2025 and 2026 protocols can do, under the fixture names that the
+conformance suite (`@modelcontextprotocol/conformance`) asks for. It stands behind mcpvisor in tests/it/conformance.rs,
+and alone under tests/conformance/run. Both eras are served at once: over HTTP per request, over stdio as the client opens.
 
     python tests/peers/everything --stdio
     python tests/peers/everything --port 8000      # 0: any; prints "listening on http://127.0.0.1:8000/mcp"
@@ -14,17 +14,19 @@ import socket
 import warnings
 
 import anyio
+import changes
 import prompts
 import resources
 import sessions
 import tools
 import uvicorn
+from mcp.server.caching import CacheHint
 from mcp.server.lowlevel import Server
 from mcp.server.stdio import stdio_server
 from mcp.shared.exceptions import MCPDeprecationWarning
 from streams import Streams
 
-# Logging and sampling are deprecated by the 2026 revision; this server exists to show the 2025 ones.
+# Logging and sampling are deprecated by the 2026 revision; this server shows the 2025 ones too.
 warnings.simplefilter("ignore", MCPDeprecationWarning)
 
 # Told to clients with the priming event of a stream: how long to wait before they take up a closed one.
@@ -37,6 +39,9 @@ def everything() -> Server:
         version="1.0.0",
         title="Everything",
         instructions="Fixtures for the conformance suite; every tool says what it returns.",
+        # Not the defaults: what is passed on can be told from what is made up.
+        cache_hints={"tools/list": CacheHint(ttl_ms=1500, scope="public")},
+        get_tool_input_schema=tools.schema_of,
         on_list_tools=tools.list_all,
         on_call_tool=tools.call,
         on_list_resources=resources.list_all,
@@ -48,6 +53,7 @@ def everything() -> Server:
         on_get_prompt=prompts.get,
         on_completion=prompts.complete,
         on_set_logging_level=sessions.set_log_level,
+        on_subscriptions_listen=changes.listen,
     )
 
 

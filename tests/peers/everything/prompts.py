@@ -2,12 +2,14 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any
 
 import mcp_types as types
 from mcp.server.context import ServerRequestContext
 from mcp.shared.exceptions import MCPError
 
 import media
+import rounds
 
 
 @dataclass(frozen=True)
@@ -15,12 +17,14 @@ class Prompt:
     definition: types.Prompt
     # The contents of the user's messages, in order; given the arguments.
     say: Callable[[dict[str, str]], list[types.ContentBlock]]
+    # What the user is asked before, by key and field: what is answered is an argument too.
+    ask: tuple[str, str, str] | None = None
 
 
-def _prompt(name: str, description: str, arguments: dict[str, str], say: Callable) -> Prompt:
+def _prompt(name: str, description: str, arguments: dict[str, str], say: Callable, ask: Any = None) -> Prompt:
     """`arguments`: name to description; each is required."""
     wanted = [types.PromptArgument(name=n, description=d, required=True) for n, d in arguments.items()]
-    return Prompt(types.Prompt(name=name, description=description, arguments=wanted), say)
+    return Prompt(types.Prompt(name=name, description=description, arguments=wanted), say, ask)
 
 
 PROMPTS = [
@@ -51,6 +55,13 @@ PROMPTS = [
         {},
         lambda _: [media.image(), media.text("Please analyze the image above.")],
     ),
+    _prompt(
+        "test_input_required_result_prompt",
+        "One message, with what the user says first",
+        {},
+        lambda given: [media.text(f"Use this context: {given['context']}")],
+        ("user_context", "What context should the prompt use?", "context"),
+    ),
 ]
 
 # What the arguments of test_prompt_with_arguments are completed to.
@@ -61,14 +72,22 @@ async def list_all(_: ServerRequestContext, __: types.PaginatedRequestParams | N
     return types.ListPromptsResult(prompts=[prompt.definition for prompt in PROMPTS])
 
 
-async def get(_: ServerRequestContext, params: types.GetPromptRequestParams) -> types.GetPromptResult:
+async def get(
+    _: ServerRequestContext, params: types.GetPromptRequestParams
+) -> types.GetPromptResult | types.InputRequiredResult:
     prompt = next((prompt for prompt in PROMPTS if prompt.definition.name == params.name), None)
     if prompt is None:
         raise MCPError(types.INVALID_PARAMS, f"Unknown prompt: {params.name}")
-    given = params.arguments or {}
+    given = dict(params.arguments or {})
     missing = [wanted.name for wanted in prompt.definition.arguments or [] if wanted.name not in given]
     if missing:
         raise MCPError(types.INVALID_PARAMS, f"Missing arguments: {', '.join(missing)}")
+    if prompt.ask is not None:
+        key, message, field = prompt.ask
+        answer = rounds.content(params.input_responses or {}, key, field)
+        if answer is None:
+            return rounds.Ask({key: rounds.elicit(message, field)}).result()
+        given[field] = answer
     messages = [types.PromptMessage(role="user", content=content) for content in prompt.say(given)]
     return types.GetPromptResult(description=prompt.definition.description, messages=messages)
 

@@ -1,7 +1,8 @@
-"""The tools. Each is a function beside its definition; what it raises as `Refused` is a tool's error, not the protocol's."""
+"""The tools. Each is a function beside its definition; what it raises as `Refused` is a tool's error, not the protocol's,
+and `rounds.Ask` says what the client has to answer before it can go on."""
 
 import json
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -10,7 +11,9 @@ import mcp_types as types
 from mcp.server.context import ServerRequestContext
 from mcp.shared.exceptions import MCPError
 
+import changes
 import media
+import rounds
 import sessions
 
 # Between two notifications, so that they come apart and not in one write.
@@ -25,6 +28,9 @@ class Refused(Exception):
 class Call:
     context: ServerRequestContext
     arguments: dict[str, Any]
+    # What the client has answered so far, and what we gave it to bring with that.
+    answers: Mapping[str, types.InputResponse]
+    state: str | None
 
 
 Content = list[types.ContentBlock]
@@ -61,12 +67,23 @@ async def list_all(_: ServerRequestContext, __: types.PaginatedRequestParams | N
     return types.ListToolsResult(tools=[tool.definition for tool in TOOLS.values()])
 
 
-async def call(context: ServerRequestContext, params: types.CallToolRequestParams) -> types.CallToolResult:
+def schema_of(name: str) -> dict[str, Any] | None:
+    tool = TOOLS.get(name)
+    return tool.definition.input_schema if tool else None
+
+
+async def call(
+    context: ServerRequestContext, params: types.CallToolRequestParams
+) -> types.CallToolResult | types.InputRequiredResult:
     tool = TOOLS.get(params.name)
     if tool is None:
         raise MCPError(types.INVALID_PARAMS, f"Unknown tool: {params.name}")
+    state = rounds.opened(params.request_state)
     try:
-        return types.CallToolResult(content=await tool.run(Call(context, params.arguments or {})))
+        asked = Call(context, params.arguments or {}, params.input_responses or {}, state)
+        return types.CallToolResult(content=await tool.run(asked))
+    except rounds.Ask as ask:
+        return ask.result()
     except Refused as refused:
         return types.CallToolResult(content=[media.text(str(refused))], is_error=True)
 
@@ -221,6 +238,160 @@ async def elicitation_enums(given: Call) -> Content:
     }
     answer = await _elicit(given, "Please select options from the enum fields", properties, [])
     return [media.text(f"Elicitation completed: {_action_and_content(answer)}")]
+
+
+# Several rounds (SEP-2322)
+
+
+@_tool("test_input_required_result_elicitation", "Asks for a name, and greets")
+async def round_elicitation(given: Call) -> Content:
+    name = rounds.content(given.answers, "user_name", "name")
+    if name is None:
+        raise rounds.Ask({"user_name": rounds.elicit("What is your name?", "name")})
+    return [media.text(f"Hello, {name}!")]
+
+
+@_tool("test_input_required_result_sampling", "Asks the client's model, and says what it said")
+async def round_sampling(given: Call) -> Content:
+    said = rounds.said(given.answers, "capital_question")
+    if said is None:
+        raise rounds.Ask({"capital_question": rounds.sample("What is the capital of France?", 100)})
+    return [media.text(said)]
+
+
+@_tool("test_input_required_result_list_roots", "Asks for the roots, and names them")
+async def round_list_roots(given: Call) -> Content:
+    roots = rounds.roots(given.answers, "client_roots")
+    if roots is None:
+        raise rounds.Ask({"client_roots": rounds.list_roots()})
+    return [media.text(f"Roots: {', '.join(roots)}")]
+
+
+@_tool("test_input_required_result_request_state", "Asks for a yes, and looks at the state that came with it")
+async def round_request_state(given: Call) -> Content:
+    if given.state != "request-state" or rounds.content(given.answers, "confirm", "ok") is None:
+        raise rounds.Ask({"confirm": rounds.elicit("Please confirm", "ok", "boolean")}, "request-state")
+    return [media.text("state-ok")]
+
+
+@_tool("test_input_required_result_multiple_inputs", "Asks for a name, a greeting and the roots at once")
+async def round_multiple_inputs(given: Call) -> Content:
+    name = rounds.content(given.answers, "user_name", "name")
+    greeting = rounds.said(given.answers, "greeting")
+    roots = rounds.roots(given.answers, "client_roots")
+    if given.state != "multiple-inputs" or name is None or greeting is None or roots is None:
+        wanted = {
+            "user_name": rounds.elicit("What is your name?", "name"),
+            "greeting": rounds.sample("Generate a greeting", 50),
+            "client_roots": rounds.list_roots(),
+        }
+        raise rounds.Ask(wanted, "multiple-inputs")
+    return [media.text(f"{greeting} {name}, {len(roots)} roots")]
+
+
+@_tool("test_input_required_result_multi_round", "Asks for a name, then for a colour")
+async def round_multi_round(given: Call) -> Content:
+    step, _, name = (given.state or "").partition(":")
+    if step == "step2":
+        colour = rounds.content(given.answers, "step2", "color")
+        if colour is not None:
+            return [media.text(f"{name} likes {colour}")]
+    elif step == "step1":
+        name = rounds.content(given.answers, "step1", "name")
+    if not name:
+        raise rounds.Ask({"step1": rounds.elicit("Step 1: What is your name?", "name")}, "step1")
+    raise rounds.Ask({"step2": rounds.elicit("Step 2: What is your favorite color?", "color")}, f"step2:{name}")
+
+
+@_tool("test_input_required_result_tampered_state", "Asks for a yes; refuses a state that was changed on its way")
+async def round_tampered_state(given: Call) -> Content:
+    if given.state != "tampered-state" or rounds.content(given.answers, "confirm", "ok") is None:
+        raise rounds.Ask({"confirm": rounds.elicit("Please confirm", "ok", "boolean")}, "tampered-state")
+    return [media.text("The state is the one that was given")]
+
+
+@_tool("test_input_required_result_capabilities", "Asks for whatever the client says that it can answer")
+async def round_capabilities(given: Call) -> Content:
+    can = given.context.session.client_capabilities or types.ClientCapabilities()
+    wanted = {}
+    if can.elicitation is not None:
+        wanted["user_name"] = rounds.elicit("What is your name?", "name")
+    if can.sampling is not None:
+        wanted["greeting"] = rounds.sample("Generate a greeting", 50)
+    if can.roots is not None:
+        wanted["client_roots"] = rounds.list_roots()
+    missing = {key: ask for key, ask in wanted.items() if key not in given.answers}
+    if missing:
+        raise rounds.Ask(missing)
+    return [media.text(f"Answered: {', '.join(sorted(wanted)) or 'nothing, for nothing could be asked'}")]
+
+
+# What the 2026 revision says of capabilities, streams and logs (SEP-2575)
+
+
+@_tool("test_missing_capability", "Needs a client with a model")
+async def missing_capability(given: Call) -> Content:
+    capabilities = given.context.session.client_capabilities
+    if capabilities is None or capabilities.sampling is None:
+        needed = types.MissingRequiredClientCapabilityErrorData(
+            required_capabilities=types.ClientCapabilities(sampling=types.SamplingCapability())
+        )
+        data = needed.model_dump(mode="json", by_alias=True, exclude_none=True)
+        raise MCPError(types.MISSING_REQUIRED_CLIENT_CAPABILITY, "This tool needs sampling", data)
+    return [media.text("The client can sample")]
+
+
+@_tool("test_streaming_elicitation", "Reports progress, then asks for a name in its result")
+async def streaming_elicitation(given: Call) -> Content:
+    await given.context.session.report_progress(50, 100)
+    return await round_elicitation(given)
+
+
+@_tool("test_logging_tool", "Logs a line at every level")
+async def logging_tool(given: Call) -> Content:
+    for level in sessions.LEVELS:
+        if sessions.wants(given.context, level):
+            await given.context.session.send_log_message(
+                level=level, data=f"A line at {level}", related_request_id=given.context.request_id
+            )
+    return [media.text("Logged")]
+
+
+@_tool("test_trigger_tool_change", "Says that the list of tools has changed")
+async def trigger_tool_change(given: Call) -> Content:
+    await changes.tools(given.context)
+    return [media.text("Said that the tools have changed")]
+
+
+@_tool("test_trigger_prompt_change", "Says that the list of prompts has changed")
+async def trigger_prompt_change(given: Call) -> Content:
+    await changes.prompts(given.context)
+    return [media.text("Said that the prompts have changed")]
+
+
+@_tool("test_trigger_resource_update", "Says that the watched resource has changed")
+async def trigger_resource_update(given: Call) -> Content:
+    await changes.resource(given.context, "test://watched-resource")
+    return [media.text("Said that the resource has changed")]
+
+
+# Arguments that are headers too (SEP-2243)
+
+
+@_tool(
+    "test_header_arguments",
+    "Repeats its arguments, which over HTTP come as headers too",
+    {
+        "type": "object",
+        "properties": {
+            "region": {"type": "string", "x-mcp-header": "Region"},
+            "limit": {"type": "integer", "x-mcp-header": "Limit"},
+            "exact": {"type": "boolean", "x-mcp-header": "Exact"},
+        },
+    },
+)
+async def header_arguments(given: Call) -> Content:
+    return [media.text(json.dumps(given.arguments))]
 
 
 # A schema with all that JSON Schema 2020-12 has and a careless proxy drops
