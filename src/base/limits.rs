@@ -443,3 +443,7 @@ pub const ERA_SILENCE_MIN: Duration = Duration::from_secs(1);
 /// A `subscriptions/listen` that was open for less is not opened again at once when the server ends it, but with the next
 /// probe. 10 s: a server that ends every one is asked a few times a minute at most.
 pub const LISTEN_MIN: Duration = Duration::from_secs(10);
+
+/// How long a start waits for the end of those who hold its instance: somebody who was killed takes a moment to go.
+/// 500 ms; who lives after that is running.
+pub const DYING_PATIENCE: Duration = Duration::from_millis(500);

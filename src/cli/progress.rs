@@ -10,7 +10,7 @@ use std::io::{self, IsTerminal, Write};
 use std::time::Duration;
 
 /// One wanted server, in the API's words. Disabled servers are not counted.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 pub struct Row<'a> {
     pub name: &'a str,
     pub state: &'a str,
@@ -18,6 +18,8 @@ pub struct Row<'a> {
     /// How long it has been in this state.
     pub since: Duration,
     pub retry_in: Option<Duration>,
+    /// How far its image is.
+    pub progress: Option<String>,
 }
 
 impl Row<'_> {
@@ -26,7 +28,8 @@ impl Row<'_> {
     }
 
     fn text(&self) -> String {
-        let what = match (self.phase, self.retry_in) {
+        let phase = self.progress.as_deref().or(self.phase);
+        let what = match (phase, self.retry_in) {
             _ if self.is_down() => self.state.to_owned(),
             (_, Some(left)) => format!("{}, retry in {}", self.state, span(left)),
             (phase, None) => format!("{}, {}", span(self.since), phase.unwrap_or(self.state)),
@@ -126,7 +129,7 @@ mod tests {
     use std::sync::Arc;
 
     fn row<'a>(name: &'a str, state: &'a str, seconds: u64) -> Row<'a> {
-        Row { name, state, phase: None, since: Duration::from_secs(seconds), retry_in: None }
+        Row { name, state, phase: None, since: Duration::from_secs(seconds), retry_in: None, progress: None }
     }
 
     fn rows() -> Vec<Row<'static>> {

@@ -23,6 +23,8 @@ pub struct ServerRow {
     pub tools: u64,
     pub restarts: u64,
     pub last_error: Option<Trouble>,
+    /// How far its image is.
+    pub progress: Option<String>,
     /// RFC 3339.
     pub next_retry_at: Option<String>,
     pub reason: Option<Trouble>,
@@ -103,7 +105,8 @@ pub fn why(row: &ServerRow, now: Wall) -> Option<String> {
     if is_fine(&row.state) {
         return None;
     }
-    let mut parts: Vec<String> = row.reason.iter().map(Trouble::text).collect();
+    let mut parts: Vec<String> = row.progress.iter().cloned().collect();
+    parts.extend(row.reason.iter().map(Trouble::text));
     let same = |error: &&Trouble| {
         row.reason.as_ref().is_some_and(|reason| {
             reason.message == error.message

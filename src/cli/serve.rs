@@ -139,13 +139,14 @@ fn rows(servers: &[Arc<Server>]) -> Vec<Row<'_>> {
     let now = clock::now();
     let row = |server: &'_ Arc<Server>| {
         let status = server.status();
-        (status.state, status.phase, now.since(server.state_since()), server.retry_in(now))
+        let since = now.since(server.state_since());
+        (status.state, status.phase, since, server.retry_in(now), status.progress.clone())
     };
     servers
         .iter()
         .map(|server| {
-            let (state, phase, since, retry_in) = row(server);
-            Row { name: server.name.as_str(), state, phase, since, retry_in }
+            let (state, phase, since, retry_in, progress) = row(server);
+            Row { name: server.name.as_str(), state, phase, since, retry_in, progress }
         })
         .collect()
 }

@@ -26,7 +26,7 @@ use crate::server::supervisor::{self, Charge};
 use crate::store::Store;
 use crate::sys::cgroup::Cgroup;
 use crate::sys::logfile::LogFile;
-use crate::sys::{clock, kin, thread};
+use crate::sys::{clock, kin, pages, thread};
 use crossbeam_channel::{Receiver, Sender, bounded, unbounded};
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use signal_hook::consts::{SIGCHLD, SIGHUP, SIGINT, SIGTERM};
@@ -320,6 +320,7 @@ fn sweep_behind(survey: Survey, keeper: &Arc<Keeper>, router: &Router, store: &S
             keeper.forget_earlier();
         }
         log::debug!("the sweep took {} ms", clock::now().since(begun).as_millis());
+        pages::give_text_back();
     })?;
     Ok(())
 }

@@ -41,16 +41,20 @@ impl Interest {
     pub fn release(&self, servers: &Registry, resources: impl IntoIterator<Item = (ServerName, String)>) {
         for (name, uri) in resources {
             let link = servers.find(name.as_str()).and_then(|server| server.link());
-            if let Some(link) = link.filter(|_| !self.is_shared(&name, &uri, None)) {
-                self.tell(&name, &link, "resources/unsubscribe", &uri);
+            let Some(link) = link.filter(|_| !self.is_shared(&name, &uri, None)) else { continue };
+            match link.era() {
+                Era::Legacy => tell(&link, "resources/unsubscribe", &uri),
+                Era::Modern => link.watch(self.of(&name)),
             }
         }
     }
 
     /// Tells the server, if it is ready; else its next life is told when it is.
     pub fn subscribe(&self, server: &Server, uri: &str) {
-        if let Some(link) = server.link() {
-            self.tell(&server.name, &link, "resources/subscribe", uri);
+        match server.link() {
+            Some(link) if link.era() == Era::Legacy => tell(&link, "resources/subscribe", uri),
+            Some(link) => link.watch(self.of(&server.name)),
+            None => (),
         }
     }
 
@@ -66,18 +70,14 @@ impl Interest {
 
     /// A new life has heard of nothing yet.
     pub fn remind(&self, server: &Server, link: &Link) {
-        for uri in self.of(&server.name) {
-            self.tell(&server.name, link, "resources/subscribe", &uri);
-        }
-    }
-
-    /// A modern server is told all of it at once.
-    fn tell(&self, server: &ServerName, link: &Link, method: &str, uri: &str) {
+        let wanted = self.of(&server.name);
         match link.era() {
-            Era::Legacy => {
-                link.tell_of(method, format!("{{\"uri\":{}}}", envelope::quote(uri)), clock::now());
-            }
-            Era::Modern => link.watch(self.of(server)),
+            Era::Legacy => wanted.iter().for_each(|uri| tell(link, "resources/subscribe", uri)),
+            Era::Modern => link.watch(wanted),
         }
     }
+}
+
+fn tell(link: &Link, method: &str, uri: &str) {
+    link.tell_of(method, format!("{{\"uri\":{}}}", envelope::quote(uri)), clock::now());
 }

@@ -76,7 +76,6 @@ impl Router {
         let early =
             server.link().is_none().then(|| self.early.add(&server.name, request.session, request.id));
         let is_cancelled = || early.as_ref().is_some_and(EarlyCall::is_cancelled);
-        // The REST API's callers are people, who take either.
         let slot = Slot::default();
         let token_span = params::progress_token(request.params);
         let token: Option<Box<str>> = token_span.clone().map(|span| request.params[span].into());
@@ -161,13 +160,13 @@ impl Router {
             method: (*method).into(),
             client: caller.era,
             server: era,
+            heads: link.is_remote() && era == Era::Modern && *method == "tools/list",
             server_info: caller.shown_info.or(own_info).map(Into::into),
             params: match params::text(request.params, "uri") {
                 Some(_) => request.params.into(),
                 None => "{}".into(),
             },
             capabilities: caller.asker.capabilities.into(),
-            heads: link.is_remote() && era == Era::Modern && *method == "tools/list",
             seal,
         };
         Ok((params, Some(Box::new(crossing))))

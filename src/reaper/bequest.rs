@@ -61,7 +61,12 @@ impl Bequest {
             Place { engine: Engine::new(endpoint.clone()), session, crashed, deadline }.end(&self.containers)
         };
         let done = each("engine", BEQUEST_ENGINES_MAX, jobs, end);
-        done.into_iter().flatten().fold(Ended::default(), Ended::and)
+        let mut ended = done.into_iter().flatten().fold(Ended::default(), Ended::and);
+        if !crashed && self.containers.is_empty() {
+            // The daemon took its leave, and had nothing there: an engine that is away is no news.
+            ended.unseen.clear();
+        }
+        ended
     }
 }
 

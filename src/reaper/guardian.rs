@@ -18,6 +18,7 @@ use crate::sys::clock;
 use crate::sys::guard::{self, EXEC_FAILED, Signals};
 use crate::sys::hold::Hold;
 use crate::sys::kin::{self, Ended};
+use crate::sys::pages;
 use crate::sys::procfs::{self, Process};
 use crate::sys::thread::spawn_in;
 use nix::sys::signal::Signal;
@@ -110,6 +111,8 @@ impl Guardian {
     }
 
     fn run(mut self) -> u8 {
+        // From here on it sleeps; what it will need then is read again from the kernel's cache.
+        pages::give_text_back();
         let ended = loop {
             self.wait();
             for signal in self.signals.drain() {

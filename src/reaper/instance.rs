@@ -6,7 +6,7 @@
 
 use super::mark::{Marker, Owner};
 use crate::base::fault::{Fault, FaultKind};
-use crate::base::limits::GUARDIAN_CLEANING_PATIENCE;
+use crate::base::limits::{DYING_PATIENCE, GUARDIAN_CLEANING_PATIENCE};
 use crate::sys::hold::{self, Hold};
 use crate::sys::lock::{self, Lock};
 use crate::sys::{clock, procfs};
@@ -149,8 +149,22 @@ fn take_lock(dir: &Path) -> Result<Lock, OpenError> {
             return Ok(lock);
         }
     }
+    if let Some(holder) = &holder
+        && wait_for_the_dying(holder)
+        && let Some(lock) = take()?
+    {
+        return Ok(lock);
+    }
     let pid = holder.map_or(0, |holder| holder.daemon.pid);
     Err(OpenError::AlreadyRunning { dir: dir.to_owned(), pid })
+}
+
+/// Who was killed a moment ago may still hold what it had. Whether the holders are gone within a short time.
+fn wait_for_the_dying(holder: &Holder) -> bool {
+    let daemon = Hold::of(holder.daemon.pid, holder.daemon.start);
+    let guardian = procfs::process(holder.guardian).and_then(|guardian| Hold::of_process(&guardian));
+    let holders: Vec<Hold> = daemon.into_iter().chain(guardian).collect();
+    hold::wait_all(&holders, clock::now() + DYING_PATIENCE, None)
 }
 
 /// The guardian that outlived its daemon.

@@ -43,7 +43,12 @@ impl Store {
     /// at [`Store::begin`]. Must be called by the one process that holds the directory's lock.
     pub fn open(dir: &Path) -> Store {
         let shared = Arc::new(Shared::default());
-        let (writer, theirs) = (Writer::new(dir.join(FILE)), shared.clone());
+        let path = dir.join(FILE);
+        // A first start waits for nothing: to make the file takes a disk its time.
+        if matches!(path.try_exists(), Ok(false)) {
+            shared.nothing_to_read();
+        }
+        let (writer, theirs) = (Writer::new(path), shared.clone());
         if let Err(error) = thread::spawn_vital("store", move || writer.run(&theirs)) {
             let message = format!("start the thread of {FILE}: {error}");
             let fault =

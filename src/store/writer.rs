@@ -62,6 +62,8 @@ pub struct State {
     pub wake: bool,
     /// The file was read, or cannot be.
     pub read: bool,
+    /// There was no file at the start.
+    absent: bool,
     /// What is wrong now.
     trouble: Option<Trouble>,
     /// What was wrong, and was put right by beginning anew.
@@ -102,7 +104,7 @@ impl Shared {
     /// Until the file was read, or cannot be, or the deadline has passed.
     pub fn wait_read(&self, deadline: Time) -> MutexGuard<'_, State> {
         let mut state = self.state.lock();
-        if !state.read {
+        if !(state.read || state.absent) {
             state.wake = true;
             self.work.notify_one();
             self.wait(&mut state, deadline, |state| state.read || state.over);
@@ -172,6 +174,11 @@ impl Shared {
         state.wake = false;
         let finished = state.closing && state.rows.is_saved();
         (!finished).then_some(Turn { upto: state.changes, last: state.closing })
+    }
+
+    /// There is no file yet: what is known is all there is.
+    pub fn nothing_to_read(&self) {
+        self.state.lock().absent = true;
     }
 
     /// The file was read: this is what it holds.

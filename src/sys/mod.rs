@@ -12,6 +12,7 @@ pub mod listening;
 pub mod lock;
 pub mod logfile;
 pub mod net;
+pub mod pages;
 pub mod pidfd;
 pub mod procfs;
 pub mod spawn;

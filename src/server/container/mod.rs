@@ -23,7 +23,7 @@ use crate::reaper::keeper::Keeper;
 use crate::reaper::labels::Labels;
 use crate::reaper::mark::Mark;
 use crate::reaper::owed::by_life;
-use crate::reaper::removal;
+use crate::reaper::removal::{self, Removed};
 use crate::reaper::whose::{SHARED, Whose};
 use crate::sys::clock;
 use afloat::Afloat;
@@ -101,7 +101,10 @@ pub(super) fn run(birth: Birth, plan: &ContainerPlan) {
     drop(afloat);
     let (removed, trouble) = removal::remove(&reach, &id, &whose, plan.upkeep.rules, None);
     plan.upkeep.removed(&engine.to_string(), &id, &whose, removed, trouble.as_ref());
-    keeper.container_gone(&id);
+    // What is still owed is still the guardian's to end, should we die.
+    if removed != Removed::Owed {
+        keeper.container_gone(&id);
+    }
     server.tell(Report::Event(Event::Gone(life), None));
 }
 

@@ -209,7 +209,10 @@ fn remove(plan: &CliPlan, whose: &Whose, id: Option<String>, session: &str, life
     let Some(id) = id.map_or_else(|| late(plan, whose, session, life), Some) else { return };
     let (removed, trouble) = removal::remove(&plan.reach, &id, whose, plan.upkeep.rules, None);
     plan.upkeep.removed(&plan.engine_key, &id, whose, removed, trouble.as_ref());
-    plan.upkeep.keeper.container_gone(&id);
+    // What is still owed is still the guardian's to end, should we die.
+    if removed != Removed::Owed {
+        plan.upkeep.keeper.container_gone(&id);
+    }
 }
 
 /// The id never came: is there one all the same?
