@@ -216,14 +216,16 @@ impl Probe {
     }
 
     fn greeted(&mut self, outcome: Outcome) -> Next {
-        let error = match outcome {
-            Outcome::Result(_) => return Next::Legacy { by_silence: self.by_silence },
-            Outcome::Error(error) => error,
+        let modern = match outcome {
+            // Some take the greeting of the other era, and answer with the version of their own.
+            Outcome::Result(result) => version(result).is_some_and(|it| Era::of_version(&it) == Era::Modern),
+            // A modern server refuses the version; one that is nothing else does not know the method.
+            Outcome::Error(error) => match code(error) {
+                Some(UNSUPPORTED_VERSION) => true,
+                Some(envelope::METHOD_NOT_FOUND) => self.expected == Expected::Learnt(Era::Legacy),
+                _ => false,
+            },
         };
-        let code = code(error);
-        // A modern server refuses the version; one that is nothing else does not know the method.
-        let modern = code == Some(UNSUPPORTED_VERSION)
-            || (code == Some(envelope::METHOD_NOT_FOUND) && self.expected == Expected::Learnt(Era::Legacy));
         if modern && !self.asked_again && self.expected != Expected::Set(Era::Legacy) {
             self.asked_again = true;
             self.by_silence = false;
@@ -232,9 +234,18 @@ impl Probe {
                 Transport::Http => Next::Ask(Question::Discover(VERSION)),
             };
         }
+        let error = match outcome {
+            Outcome::Result(_) => return Next::Legacy { by_silence: self.by_silence },
+            Outcome::Error(error) => error,
+        };
         let fault = Fault::new(FaultKind::HandshakeFailed, format!("initialize: {}", said(error)));
         Next::Failed(if modern { fault.hint("set `era` to `auto`") } else { fault })
     }
+}
+
+/// The version of an `InitializeResult`.
+fn version(result: &str) -> Option<String> {
+    scan::string(&result[scan::find(result, "protocolVersion")?])
 }
 
 fn code(error: &str) -> Option<i64> {
@@ -425,6 +436,8 @@ mod tests {
         let again = "restart, discover@2026-07-28";
         check(Transport::Stdio, legacy, &[UNKNOWN, MODERN], &["initialize", again, "modern 2026-07-28"]);
         check(Transport::Http, legacy, &[REFUSED, MODERN], &["initialize", DISCOVER, "modern 2026-07-28"]);
+        let answered = r#"ok {"protocolVersion":"2026-07-28","capabilities":{}}"#;
+        check(Transport::Http, legacy, &[answered, MODERN], &["initialize", DISCOVER, "modern 2026-07-28"]);
         check(Transport::Stdio, legacy, &["silence"], &["initialize", "failed: connect_timeout"]);
         // A modern server that is slow today is not taken for another.
         let modern = Expected::Learnt(Era::Modern);
