@@ -69,7 +69,10 @@ async function call(client, name, given = {}) {
 async function behindMcpvisor(act) {
   const directory = await mkdtemp(join(tmpdir(), 'conformance-client-'));
   const config = join(directory, 'mcp_config.json');
-  const mock = { url: upstream, protocol: 'http', client_features: ['sampling', 'elicitation', 'roots'] };
+  const features = ['sampling', 'elicitation', 'roots'];
+  // The mock servers of a revision speak that alone, and judge whatever else is tried.
+  const own = revision === '2026-07-28' ? 'modern' : 'legacy';
+  const mock = { url: upstream, protocol: 'http', era: own, client_features: features };
   await writeFile(config, JSON.stringify({ mcpServers: { mock } }));
   const args = ['serve', '--config', config, '--state-dir', join(directory, 'state'), '--listen', '127.0.0.1:0'];
   const daemon = spawn(MCPVISOR, args, { stdio: ['ignore', 'inherit', 'pipe'] });
