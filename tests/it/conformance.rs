@@ -244,9 +244,11 @@ fn every_fixture_comes_through_unchanged() {
         for (server, served) in SERVERS.iter().zip(&served) {
             let (stdio, http) = (format!("{}-stdio", server.name), format!("{}-http", server.name));
             let through = |name: &str| Raw::http(&daemon.server_url(name)).in_era(era);
-            let (asked, said) = (questions(era), &mut different);
+            let (mut asked, said) = (questions(era), &mut different);
             let direct = Raw::stdio(&mut server.stdio()).in_era(era);
             said.extend(raw::differences(&stdio, direct, through(&stdio), &asked));
+            // It closes the stream of its call, and the client here does not take up another.
+            asked.retain(|(_, params)| params["name"] != "test_reconnection");
             let direct = Raw::http(&served.url).in_era(era);
             said.extend(raw::differences(&http, direct, through(&http), &asked));
         }
