@@ -162,18 +162,11 @@ fn the_suite_sees_the_servers_behind() {
     }
     let mut daemon = behind_mcpvisor(entries);
     for (_, _, name, era) in &cells {
-        first_client(&daemon, name, *era);
+        Raw::http(&daemon.server_url(name)).in_era(*era).greet();
     }
     check_cells(&daemon, &cells);
     daemon.stop();
     daemon.assert_nothing_left(Duration::from_secs(2));
-}
-
-/// By which a server that speaks both eras is greeted in this one, which takes its time.
-fn first_client(daemon: &Daemon, name: &str, era: Era) {
-    let mut client = Raw::http(&daemon.server_url(name)).in_era(era);
-    client.open();
-    client.ask("tools/list", "{}");
 }
 
 /// A client of one revision before servers that are asked in the other alone.

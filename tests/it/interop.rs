@@ -108,9 +108,9 @@ pub fn ask(client: &Client, url: &str, calls: &Value) -> Value {
     let ran = run(&mut command);
     assert_eq!(ran.code, 0, "{} {url}: {ran:#?}", client.sdk);
     let said: Value = serde_json::from_str(&ran.stdout).unwrap_or_else(|error| panic!("{error}: {ran:#?}"));
-    // The clients of the 1.x do not say, and know no other.
+    // The clients of the 1.x do not say, and know no other; in the older era a server may agree to less than is asked.
     let version = said["version"].as_str().unwrap_or(LEGACY);
-    assert_eq!(version, client.version, "{} {url}", client.sdk);
+    assert_eq!(version.max(LEGACY), client.version, "{} {url}", client.sdk);
     said
 }
 
@@ -155,24 +155,27 @@ fn through_its_own_endpoint(daemon: &Daemon, peer: &Peer, client: &Client) {
 /// its list of tools and one call come back in the same bytes.
 #[test]
 fn published_servers_come_through_unchanged() {
-    let dir = TempDir::new();
-    let peers = peers(&dir);
-    let Some(daemon) = behind_mcpvisor(&dir, &peers) else { return };
-    let mut different = Vec::new();
-    for peer in &peers {
-        let call = json!({ "name": peer.tool, "arguments": peer.arguments });
-        let questions = [("tools/list", json!({})), ("tools/call", call)];
-        for era in Era::BOTH {
+    for era in Era::BOTH {
+        let dir = TempDir::new();
+        let peers = peers(&dir);
+        // A server of both eras is spoken to as its first client speaks: each era has a mcpvisor of its own.
+        let Some(daemon) = behind_mcpvisor(&dir, &peers) else { return };
+        let mut different = Vec::new();
+        for peer in &peers {
+            let through = || Raw::http(&daemon.server_url(peer.name)).in_era(era);
+            if peer.modern {
+                through().greet();
+            }
+            let call = json!({ "name": peer.tool, "arguments": peer.arguments });
+            let questions = [("tools/list", json!({})), ("tools/call", call)];
             // What speaks only the older era is asked in it, whatever the client of mcpvisor speaks.
             let own = if peer.modern { era } else { Era::Legacy };
             let direct = Raw::stdio(&mut peer.command()).in_era(own);
-            let through = Raw::http(&daemon.server_url(peer.name)).in_era(era);
-            let name = format!("{}, {era:?}", peer.name);
-            different.extend(raw::differences(&name, direct, through, &questions));
+            different.extend(raw::differences(peer.name, direct, through(), &questions));
         }
+        assert!(different.is_empty(), "{era:?}: {} differ:\n{}", different.len(), different.join("\n"));
+        end(daemon);
     }
-    assert!(different.is_empty(), "{} differ:\n{}", different.len(), different.join("\n"));
-    end(daemon);
 }
 
 #[test]

@@ -90,7 +90,7 @@ impl Raw {
     }
 
     /// What the server says of itself, member by member; in the older era this opens the session. The versions are left
-    /// out: they are agreed upon with each client.
+    /// out, which are agreed upon with each client, and how long it holds, which is for whoever says it.
     pub fn open(&mut self) -> BTreeMap<String, String> {
         let result = match self.era {
             Era::Legacy => self.initialize(),
@@ -98,9 +98,17 @@ impl Raw {
         };
         let mut members: BTreeMap<String, Box<RawValue>> =
             serde_json::from_str(&result).unwrap_or_else(|error| panic!("{error}: {result}"));
-        members.remove("protocolVersion");
-        members.remove("supportedVersions");
+        for member in ["protocolVersion", "supportedVersions", "ttlMs", "cacheScope"] {
+            members.remove(member);
+        }
         members.into_iter().map(|(name, value)| (name, value.get().to_owned())).collect()
+    }
+
+    /// As the first client of a server behind mcpvisor that speaks both eras: it is greeted anew for that, which takes
+    /// its time.
+    pub fn greet(mut self) {
+        self.open();
+        self.ask("tools/list", "{}");
     }
 
     fn initialize(&mut self) -> String {
@@ -240,6 +248,13 @@ pub fn differences(
         // Who it is stands elsewhere in the other era.
         for said in [&mut own, &mut ours] {
             said.retain(|member, _| !ENVELOPE.contains(&member.as_str()) && member != "serverInfo");
+            // Each era has tasks of its own kind, which do not cross.
+            if let Some(capabilities) = said.get_mut("capabilities") {
+                let mut all: BTreeMap<String, Box<RawValue>> =
+                    serde_json::from_str(capabilities).expect("capabilities are an object");
+                all.remove("tasks");
+                *capabilities = format!("{all:?}");
+            }
         }
     }
     for member in own.keys().chain(ours.keys().filter(|member| !own.contains_key(*member))) {
