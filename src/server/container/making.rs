@@ -31,6 +31,10 @@ const LOOK_PATIENCE: Duration = Duration::from_secs(10);
 /// Create and start. 60 s: a slow disk under a big image; the connect deadline gives up sooner.
 const MAKE_PATIENCE: Duration = Duration::from_secs(60);
 
+/// A create that was given up is looked for so long, and so often; creates take 6 to 30 ms. What comes later is owed.
+const LATE_CHILD: Duration = Duration::from_secs(1);
+const LATE_CHILD_EVERY: Duration = Duration::from_millis(40);
+
 /// Between two looks at a place that is not free yet.
 const PAUSE: Duration = Duration::from_millis(500);
 
@@ -120,7 +124,7 @@ impl<'a> Making<'a> {
                 Answer::Done
             }),
             Ask::Start(id) => return self.start(id),
-            Ask::Discard(id, slot) => return self.discard(id.as_deref(), *slot),
+            Ask::Discard(id, _) => return self.discard(id.as_deref()),
         };
         asked.unwrap_or_else(|error| self.failed(&error))
     }
@@ -205,17 +209,44 @@ impl<'a> Making<'a> {
     }
 
     /// What this life made, and nothing else.
-    fn discard(&mut self, id: Option<&str>, slot: Slot) -> Answer {
+    fn discard(&mut self, id: Option<&str>) -> Answer {
         // Nobody reads from it any more, and an engine hangs in the removal of what it still sends to us.
         self.attached = None;
         if let Some(id) = id {
             return self.remove(id, self.whose, None);
         }
-        match self.plan.engine.inspect(&self.name(slot), &Patience::of(LOOK_PATIENCE)) {
-            Ok(seen) if self.whose.owns(&seen.labels) => self.remove(&seen.id, self.whose, None),
-            // Not there yet is not proof that it never will be: the create was not answered.
-            Ok(_) | Err(_) => Answer::Failed(Failure { kind: FaultKind::EngineError, in_doubt: true }),
+        self.discard_late()
+    }
+
+    /// What a create that we did not wait for has made after all: an engine goes on with it, and is done in a moment.
+    /// It lists a container before it can be inspected, so gone is what is not listed any more.
+    fn discard_late(&mut self) -> Answer {
+        let latest = clock::now() + LATE_CHILD;
+        let mut found = false;
+        while let Ok(listed) = self.listed(&self.whose.filters()) {
+            match listed.first() {
+                Some(id) => {
+                    found = true;
+                    self.remove(id, self.whose, None);
+                }
+                None if found => return Answer::Done,
+                None => (),
+            }
+            if clock::now() >= latest {
+                break;
+            }
+            // Not waited: looked a little too early, which the next look makes good.
+            let _ = poll_until(&mut [], Some(clock::now() + LATE_CHILD_EVERY));
         }
+        // Not there yet is not proof that it never will be, and an engine that does not answer says nothing.
+        Answer::Failed(Failure { kind: FaultKind::EngineError, in_doubt: true })
+    }
+
+    fn listed(&self, filters: &[(&'static str, String)]) -> Result<Vec<String>, EngineError> {
+        let filters: Vec<(&str, &str)> =
+            filters.iter().map(|(name, value)| (*name, value.as_str())).collect();
+        let listed = self.plan.engine.list(&filters, &Patience::of(LOOK_PATIENCE))?;
+        Ok(listed.into_iter().map(|listed| listed.id).collect())
     }
 
     fn pull(&mut self) -> Answer {
