@@ -1,6 +1,7 @@
 //! Engines as lines: one row each, and below one that is away why, what to do, and when it is asked again. Pure.
 
-use super::output::{Colour, tame, wrap};
+use super::grid;
+use super::output::{Colour, tame};
 use super::rows::{Trouble, between, wall};
 use crate::base::text::span;
 use crate::base::time::Wall;
@@ -32,8 +33,6 @@ pub struct Progress {
 }
 
 const HEADINGS: [&str; 5] = ["ENGINE", "STATE", "SINCE", "VERSION", "CONTAINERS"];
-const GAP: &str = "  ";
-const INDENT: usize = 4;
 
 /// The table with its headings and an empty line behind it; nothing where there are no engines.
 pub fn engines(
@@ -45,27 +44,12 @@ pub fn engines(
     if rows.is_empty() {
         return String::new();
     }
-    let cells: Vec<[String; 5]> = rows.iter().map(|row| cells(row, now)).collect();
-    let mut widths = HEADINGS.map(str::len);
-    for row in &cells {
-        for (width, cell) in widths.iter_mut().zip(row) {
-            *width = (*width).max(cell.chars().count());
-        }
-    }
-    let others: usize = widths[1..].iter().map(|width| width + GAP.len()).sum();
-    widths[0] = widths[0].min(columns.saturating_sub(others)).max(HEADINGS[0].len());
-    let mut text =
-        format!("{}\n", paint(&line(&HEADINGS.map(str::to_owned), &widths, |state| state), Colour::Bold));
-    for (row, mut cells) in rows.iter().zip(cells) {
-        if cells[0].chars().count() > widths[0] {
-            text.push_str(&format!("{}\n", cells[0]));
-            cells[0].clear();
-        }
-        text.push_str(&format!("{}\n", line(&cells, &widths, |state| paint(&state, colour(&row.state)))));
-        if let Some(why) = why(row, now) {
-            wrap(&tame(&why), columns, INDENT).iter().for_each(|line| text.push_str(&format!("{line}\n")));
-        }
-    }
+    let row = |row: &EngineRow| grid::Row {
+        cells: cells(row, now),
+        colour: colour(&row.state),
+        why: why(row, now),
+    };
+    let mut text = grid::table(HEADINGS, rows.iter().map(row).collect(), columns, paint);
     text.push('\n');
     text
 }
@@ -102,15 +86,6 @@ fn colour(state: &str) -> Colour {
         "away" => Colour::Red,
         _ => Colour::Yellow,
     }
-}
-
-fn line(cells: &[String; 5], widths: &[usize; 5], paint: impl Fn(String) -> String) -> String {
-    let [endpoint, state, since, version, containers] = cells;
-    let [w_endpoint, w_state, w_since, w_version, w_containers] = *widths;
-    let state = paint(format!("{state:w_state$}"));
-    format!(
-        "{endpoint:w_endpoint$}{GAP}{state}{GAP}{since:>w_since$}{GAP}{version:>w_version$}{GAP}{containers:>w_containers$}"
-    )
 }
 
 #[cfg(test)]

@@ -3,7 +3,8 @@
 //! Nothing that a person needs is ever cut: a long name gets a line of its own, and reasons and hints are wrapped at
 //! words.
 
-use super::output::{Colour, tame, wrap};
+use super::grid;
+use super::output::{Colour, tame};
 use crate::base::text::span;
 use crate::base::time::Wall;
 use serde::Deserialize;
@@ -140,10 +141,6 @@ fn colour(state: &str) -> Colour {
 }
 
 const HEADINGS: [&str; 6] = ["SERVER", "STATE", "SINCE", "PID", "TOOLS", "RESTARTS"];
-/// Between two columns, and before what is said below a row.
-const GAP: &str = "  ";
-const INDENT: usize = 4;
-
 /// The table with its headings, or one line that there is nothing to list.
 pub fn table(
     rows: &[ServerRow],
@@ -154,29 +151,12 @@ pub fn table(
     if rows.is_empty() {
         return "no servers\n".to_owned();
     }
-    let cells: Vec<[String; 6]> = rows.iter().map(|row| cells(row, now)).collect();
-    let mut widths = HEADINGS.map(str::len);
-    for row in &cells {
-        for (width, cell) in widths.iter_mut().zip(row) {
-            *width = (*width).max(cell.chars().count());
-        }
-    }
-    let others: usize = widths[1..].iter().map(|width| width + GAP.len()).sum();
-    widths[0] = widths[0].min(columns.saturating_sub(others)).max(HEADINGS[0].len());
-    let mut text =
-        format!("{}\n", paint(&line(&HEADINGS.map(str::to_owned), &widths, |cell| cell), Colour::Bold));
-    for (row, mut cells) in rows.iter().zip(cells) {
-        if cells[0].chars().count() > widths[0] {
-            text.push_str(&format!("{}\n", cells[0]));
-            cells[0].clear();
-        }
-        text.push_str(&line(&cells, &widths, |state| paint(&state, colour(&row.state))));
-        text.push('\n');
-        if let Some(why) = why(row, now) {
-            wrap(&tame(&why), columns, INDENT).iter().for_each(|line| text.push_str(&format!("{line}\n")));
-        }
-    }
-    text
+    let row = |row: &ServerRow| grid::Row {
+        cells: cells(row, now),
+        colour: colour(&row.state),
+        why: why(row, now),
+    };
+    grid::table(HEADINGS, rows.iter().map(row).collect(), columns, paint)
 }
 
 fn cells(row: &ServerRow, now: Wall) -> [String; 6] {
@@ -195,16 +175,6 @@ fn cells(row: &ServerRow, now: Wall) -> [String; 6] {
         row.tools.to_string(),
         row.restarts.to_string(),
     ]
-}
-
-/// Words to the left, numbers to the right; `paint` gets the state with its padding.
-fn line(cells: &[String; 6], widths: &[usize; 6], paint: impl Fn(String) -> String) -> String {
-    let [name, state, since, pid, tools, restarts] = cells;
-    let [w_name, w_state, w_since, w_pid, w_tools, w_restarts] = *widths;
-    let state = paint(format!("{state:w_state$}"));
-    format!(
-        "{name:w_name$}{GAP}{state}{GAP}{since:>w_since$}{GAP}{pid:>w_pid$}{GAP}{tools:>w_tools$}{GAP}{restarts:>w_restarts$}"
-    )
 }
 
 #[cfg(test)]
