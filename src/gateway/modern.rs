@@ -11,7 +11,7 @@ use super::listeners::Wanted;
 use super::methods::{Begun, Methods, own_info};
 use super::open_call::{Heard, OpenCall};
 use super::replay::event;
-use super::reply::{Accept, JSON, LEND_AFTER, answer, fault_error};
+use super::reply::{self, Accept, First, JSON, answer, fault_error};
 use super::router;
 use super::sessions::Mount;
 use crate::base::fault::{Fault, FaultKind};
@@ -114,32 +114,20 @@ impl Post<'_> {
 
     /// A call that was sent, to its end: one answer, or a stream if the server says more before.
     fn finish(&self, exchange: &mut Exchange, mut call: OpenCall) {
-        let mut heard = call.wait(Some(LEND_AFTER));
-        let mut watch = None;
-        if matches!(heard, Heard::Quiet) {
-            let slot = call.slot().clone();
-            watch = Some(exchange.watch_close(Box::new(move || slot.peer_closed())));
-        }
-        loop {
-            heard = match heard {
-                Heard::Answer(answer) => {
-                    drop(watch);
-                    return self.answer(exchange, &answer);
-                }
-                Heard::PeerClosed => {
-                    call.cancel(CLOSED);
-                    return exchange.abandon();
-                }
-                Heard::Message(message) if self.accept.events => {
-                    drop(watch);
-                    return self.stream(exchange, call, message);
-                }
-                Heard::Message(_) => {
-                    call.refuse_questions();
-                    call.wait(None)
-                }
-                Heard::Quiet => call.wait(None),
-            };
+        let (first, watch) = reply::first(exchange, &mut call, self.accept.events);
+        match first {
+            First::Answer(answer) => {
+                drop(watch);
+                self.answer(exchange, &answer);
+            }
+            First::PeerClosed => {
+                call.cancel(CLOSED);
+                exchange.abandon();
+            }
+            First::Message(message) => {
+                drop(watch);
+                self.stream(exchange, call, message);
+            }
         }
     }
 

@@ -1,7 +1,7 @@
 //! The way back to a client: one JSON body, or a stream of events that ends with the answer.
 
 use super::http::{Exchange, Request};
-use super::hub::Hub;
+use super::hub::{Hub, Watch};
 use super::open_call::{Heard, OpenCall};
 use super::replay::event;
 use super::sessions::Session;
@@ -13,7 +13,7 @@ use serde_json::json;
 use std::time::Duration;
 
 /// A call that takes longer lends its socket to the hub, which sees the client leave.
-pub const LEND_AFTER: Duration = Duration::from_millis(30);
+const LEND_AFTER: Duration = Duration::from_millis(30);
 
 /// After this a client that lost its stream should try again.
 const RETRY_MS: u32 = 1000;
@@ -69,6 +69,38 @@ pub fn finish(exchange: &mut Exchange, mut call: OpenCall, way: Way<'_>) {
     if way.accept.events_first {
         return stream(exchange, call, way, None);
     }
+    let (first, watch) = first(exchange, &mut call, way.accept.events);
+    match first {
+        First::Answer(outcome) => {
+            drop(watch);
+            answer(exchange, way.accept, &[], &answer_body(way.id, way.method, &outcome));
+        }
+        First::PeerClosed => {
+            call.leave();
+            exchange.abandon();
+        }
+        First::Message(message) => {
+            drop(watch);
+            stream(exchange, call, way, Some(message));
+        }
+    }
+}
+
+/// What decides the form of a reply.
+pub(super) enum First {
+    Answer(Answer),
+    /// The server says more than an answer, to a client that takes events.
+    Message(Box<[u8]>),
+    PeerClosed,
+}
+
+/// Waits for it. A client that waits for long is watched meanwhile, without its thread; whoever writes to it drops the
+/// watch first.
+pub(super) fn first(
+    exchange: &mut Exchange,
+    call: &mut OpenCall,
+    takes_events: bool,
+) -> (First, Option<Watch>) {
     let mut heard = call.wait(Some(LEND_AFTER));
     let mut watch = None;
     if matches!(heard, Heard::Quiet) {
@@ -76,25 +108,14 @@ pub fn finish(exchange: &mut Exchange, mut call: OpenCall, way: Way<'_>) {
         watch = Some(exchange.watch_close(Box::new(move || slot.peer_closed())));
     }
     loop {
-        heard = match heard {
-            Heard::Answer(outcome) => {
-                drop(watch);
-                return answer(exchange, way.accept, &[], &answer_body(way.id, way.method, &outcome));
-            }
-            Heard::PeerClosed => {
-                call.leave();
-                return exchange.abandon();
-            }
-            Heard::Message(message) if way.accept.events => {
-                drop(watch);
-                return stream(exchange, call, way, Some(message));
-            }
-            Heard::Message(_) => {
-                call.refuse_questions();
-                call.wait(None)
-            }
-            Heard::Quiet => call.wait(None),
-        };
+        match heard {
+            Heard::Answer(answer) => return (First::Answer(answer), watch),
+            Heard::PeerClosed => return (First::PeerClosed, watch),
+            Heard::Message(message) if takes_events => return (First::Message(message), watch),
+            Heard::Message(_) => call.refuse_questions(),
+            Heard::Quiet => (),
+        }
+        heard = call.wait(None);
     }
 }
 
