@@ -5,7 +5,7 @@
 
 use super::answers::{Info, Listed};
 use super::api::{Engine, Pong};
-use super::error::{EngineError, EngineErrorKind};
+use super::error::EngineError;
 use super::events::Events;
 use super::patience::Patience;
 use super::watched::Shared;
@@ -153,34 +153,12 @@ const INFO_PATIENCE: Duration = Duration::from_secs(3);
 
 /// Nothing if it is there and does not do that: a proxy before it forbids the call, or it is no Docker.
 fn unless_refused<T>(outcome: Result<T, EngineError>) -> Result<Option<T>, EngineError> {
-    use EngineErrorKind as Kind;
     match outcome {
         Ok(done) => Ok(Some(done)),
-        Err(error) => match error.kind {
-            Kind::Refusal(_)
-            | Kind::Conflict
-            | Kind::NoSuchContainer
-            | Kind::NoSuchImage
-            | Kind::Garbled
-            | Kind::Failed(_)
-                if super::cause::cause(&error).is_none() =>
-            {
-                log::warn!("{error}; this engine is watched without that");
-                Ok(None)
-            }
-            Kind::Absent
-            | Kind::Refused
-            | Kind::Denied
-            | Kind::Silent
-            | Kind::Cut
-            | Kind::Garbled
-            | Kind::NoSuchImage
-            | Kind::NoSuchContainer
-            | Kind::Conflict
-            | Kind::Refusal(_)
-            | Kind::Failed(_)
-            | Kind::Cancelled
-            | Kind::Host => Err(error),
-        },
+        Err(error) if error.was_answered() && super::cause::cause(&error).is_none() => {
+            log::warn!("{error}; this engine is watched without that");
+            Ok(None)
+        }
+        Err(error) => Err(error),
     }
 }

@@ -72,6 +72,11 @@ impl EngineError {
         }
     }
 
+    /// Whether something at the other end answered, if only with a refusal or with nonsense.
+    pub fn was_answered(&self) -> bool {
+        !self.is_away() && !matches!(self.kind, EngineErrorKind::Cancelled | EngineErrorKind::Host)
+    }
+
     /// For people and for a server's machine.
     pub fn fault(&self, engine: &Endpoint) -> Fault {
         let (kind, hint) = self.meaning(engine);
