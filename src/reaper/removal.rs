@@ -193,20 +193,12 @@ fn answer(
         Ask::Pause(span) => return pause(span, cancel),
     };
     asked.unwrap_or_else(|error| {
-        let answer = match error.kind {
-            EngineErrorKind::NoSuchContainer => Answer::Gone,
-            EngineErrorKind::Cancelled => Answer::Cancelled,
-            EngineErrorKind::Absent
-            | EngineErrorKind::Refused
-            | EngineErrorKind::Denied
-            | EngineErrorKind::Silent
-            | EngineErrorKind::Cut
-            | EngineErrorKind::Garbled
-            | EngineErrorKind::NoSuchImage
-            | EngineErrorKind::Conflict
-            | EngineErrorKind::Refusal(_)
-            | EngineErrorKind::Failed(_)
-            | EngineErrorKind::Host => Answer::Failed,
+        let answer = if error.kind == EngineErrorKind::NoSuchContainer {
+            Answer::Gone
+        } else if error.kind == EngineErrorKind::Cancelled {
+            Answer::Cancelled
+        } else {
+            Answer::Failed
         };
         *trouble = Some(error);
         answer

@@ -1,6 +1,9 @@
 //! Whose a container must be before we touch it.
 
 use super::labels::{self, Labels};
+use crate::engine::by_cli::Reach;
+use crate::engine::error::EngineError;
+use crate::engine::patience::Patience;
 use std::collections::BTreeMap;
 
 /// The variant of a life that all sessions share.
@@ -29,19 +32,19 @@ impl Whose {
             .is_none_or(|(session, life)| labels.session == *session && labels.life == *life)
     }
 
-    /// The same as filters for a list.
-    pub fn filters(&self) -> Vec<(&'static str, String)> {
+    /// The full ids of all that an engine has of it, running or not.
+    pub fn find(&self, reach: &Reach, patience: &Patience<'_>) -> Result<Vec<String>, EngineError> {
+        let life = self.life.as_ref().map(|(session, life)| (session, life.to_string()));
         let mut filters = vec![
-            (labels::MANAGED, "true".to_owned()),
-            (labels::INSTANCE, self.instance.clone()),
-            (labels::SERVER, self.server.clone()),
-            (labels::VARIANT, self.variant.clone()),
+            (labels::MANAGED, "true"),
+            (labels::INSTANCE, self.instance.as_str()),
+            (labels::SERVER, self.server.as_str()),
+            (labels::VARIANT, self.variant.as_str()),
         ];
-        if let Some((session, life)) = &self.life {
-            filters.push((labels::SESSION, session.clone()));
-            filters.push((labels::LIFE, life.to_string()));
+        if let Some((session, life)) = &life {
+            filters.extend([(labels::SESSION, session.as_str()), (labels::LIFE, life.as_str())]);
         }
-        filters
+        Ok(reach.list(&filters, patience)?.into_iter().map(|listed| listed.id).collect())
     }
 
     /// Any life of the same key.

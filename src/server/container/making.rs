@@ -36,7 +36,7 @@ const LATE_CHILD: Duration = Duration::from_secs(1);
 const LATE_CHILD_EVERY: Duration = Duration::from_millis(40);
 
 /// Between two looks at a place that is not free yet.
-const PAUSE: Duration = Duration::from_millis(500);
+pub(in crate::server) const PAUSE: Duration = Duration::from_millis(500);
 
 /// What a birth has brought into the world.
 pub(super) struct Newborn {
@@ -108,7 +108,10 @@ impl<'a> Making<'a> {
     fn answer(&mut self, ask: &Ask) -> Answer {
         let engine = &self.plan.engine;
         let asked = match ask {
-            Ask::Predecessors => self.predecessors(),
+            Ask::Predecessors => {
+                let patience = self.within(LOOK_PATIENCE);
+                self.whose.any_life().find(&self.reach(), &patience).map(Answer::Found)
+            }
             Ask::Remove(id) => return self.remove(id, &self.whose.any_life(), Some(self.cancel)),
             Ask::Pause => return pause(self.cancel),
             Ask::Create(slot) => self.create(*slot),
@@ -127,14 +130,6 @@ impl<'a> Making<'a> {
             Ask::Discard(id, _) => return self.discard(id.as_deref()),
         };
         asked.unwrap_or_else(|error| self.failed(&error))
-    }
-
-    fn predecessors(&self) -> Result<Answer, EngineError> {
-        let filters = self.whose.any_life().filters();
-        let filters: Vec<(&str, &str)> =
-            filters.iter().map(|(name, value)| (*name, value.as_str())).collect();
-        let found = self.plan.engine.list(&filters, &self.within(LOOK_PATIENCE))?;
-        Ok(Answer::Found(found.into_iter().map(|listed| listed.id).collect()))
     }
 
     fn create(&mut self, slot: Slot) -> Result<Answer, EngineError> {
@@ -191,9 +186,8 @@ impl<'a> Making<'a> {
     }
 
     fn remove(&mut self, id: &str, whose: &Whose, cancel: Option<&Wake>) -> Answer {
-        let reach = Reach::Api(self.plan.engine.clone());
         let rules = removal::Rules { once: true, ..self.plan.upkeep.rules };
-        match removal::remove(&reach, id, whose, rules, cancel) {
+        match removal::remove(&self.reach(), id, whose, rules, cancel) {
             (Removed::Gone | Removed::Unverified, _) => {
                 self.plan.upkeep.gone(self.plan.engine.endpoint(), id);
                 self.plan.upkeep.keeper.container_gone(id);
@@ -223,7 +217,7 @@ impl<'a> Making<'a> {
     fn discard_late(&mut self) -> Answer {
         let latest = clock::now() + LATE_CHILD;
         let mut found = false;
-        while let Ok(listed) = self.listed(&self.whose.filters()) {
+        while let Ok(listed) = self.whose.find(&self.reach(), &Patience::of(LOOK_PATIENCE)) {
             match listed.first() {
                 Some(id) => {
                     found = true;
@@ -242,11 +236,8 @@ impl<'a> Making<'a> {
         Answer::Failed(Failure { kind: FaultKind::EngineError, in_doubt: true })
     }
 
-    fn listed(&self, filters: &[(&'static str, String)]) -> Result<Vec<String>, EngineError> {
-        let filters: Vec<(&str, &str)> =
-            filters.iter().map(|(name, value)| (*name, value.as_str())).collect();
-        let listed = self.plan.engine.list(&filters, &Patience::of(LOOK_PATIENCE))?;
-        Ok(listed.into_iter().map(|listed| listed.id).collect())
+    fn reach(&self) -> Reach {
+        Reach::Api(self.plan.engine.clone())
     }
 
     fn pull(&mut self) -> Answer {
@@ -345,7 +336,7 @@ fn is_in_doubt(kind: EngineErrorKind) -> bool {
     }
 }
 
-fn pause(cancel: &Wake) -> Answer {
+pub(in crate::server) fn pause(cancel: &Wake) -> Answer {
     match poll_until(&mut [cancel.poll_fd()], Some(clock::now() + PAUSE)) {
         Ok(true) => Answer::Cancelled,
         Ok(false) | Err(_) => Answer::Done,

@@ -108,19 +108,8 @@ impl Search {
 
     /// An engine that cannot be asked now is asked again.
     fn ask(&self, stop: &Wake) -> Option<String> {
-        find(&self.reach, &self.whose, &Patience::of(ENGINE_PATIENCE).or_cancel(stop)).ok()?.pop()
+        self.whose.find(&self.reach, &Patience::of(ENGINE_PATIENCE).or_cancel(stop)).ok()?.pop()
     }
-}
-
-/// The containers that carry these labels.
-pub(super) fn find(
-    reach: &Reach,
-    whose: &Whose,
-    patience: &Patience<'_>,
-) -> Result<Vec<String>, crate::engine::error::EngineError> {
-    let filters = whose.filters();
-    let filters: Vec<(&str, &str)> = filters.iter().map(|(name, value)| (*name, value.as_str())).collect();
-    Ok(reach.list(&filters, patience)?.into_iter().map(|listed| listed.id).collect())
 }
 
 /// A full id, once the file is whole.

@@ -6,7 +6,7 @@ mod finder;
 
 use super::container::birth::{Answer, Ask, Birth as Place, Failure, Next};
 use super::container::hand::Hand;
-use super::container::making::still_there;
+use super::container::making::{PAUSE, pause, still_there};
 use super::container::upkeep::Upkeep;
 use super::container::{Oomed, whose};
 use super::handle::{Report, Server};
@@ -28,7 +28,7 @@ use crate::sys::net::poll_until;
 use crate::sys::spawn::{self, Program};
 use crate::sys::wake::Wake;
 use boat::Boat;
-use finder::{Finder, Search, find};
+use finder::{Finder, Search};
 use std::fs;
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -36,9 +36,6 @@ use std::time::Duration;
 
 /// A question before the start.
 const LOOK_PATIENCE: Duration = Duration::from_secs(10);
-
-/// Between two looks at a place that is not free yet, or for a container that may still come.
-const PAUSE: Duration = Duration::from_millis(500);
 
 /// A command that was killed may have asked for a container a moment before: so long it is looked for, when its id
 /// never came. What comes still later is owed.
@@ -131,13 +128,14 @@ fn found(plan: &CliPlan, server: &Server, life: Life, id: &str) {
 /// Nothing of the same server may be there, and nothing of another's under the name that it wants.
 fn free_place(plan: &CliPlan, server: &Server, whose: &Whose, cancel: &Wake) -> Result<(), Fault> {
     let any_life = whose.any_life();
+    let patience = || Patience::of(LOOK_PATIENCE).or_cancel(cancel);
     let mut trouble = None;
     let (mut place, mut ask) = Place::begin(false, false);
     loop {
         let answer = match &ask {
             // It is free; the user's command creates.
             Ask::Create(_) => break,
-            Ask::Predecessors => look(plan, &any_life, cancel),
+            Ask::Predecessors => any_life.find(&plan.reach, &patience()).map(Answer::Found),
             Ask::Remove(id) => clear(plan, id, &any_life, cancel),
             Ask::Pause
             | Ask::Holder(_)
@@ -146,7 +144,7 @@ fn free_place(plan: &CliPlan, server: &Server, whose: &Whose, cancel: &Wake) -> 
             | Ask::Attach(_)
             | Ask::Watch(_)
             | Ask::Start(_)
-            | Ask::Discard(..) => pause(cancel),
+            | Ask::Discard(..) => Ok(pause(cancel)),
         };
         let answer = answer.unwrap_or_else(|error| failed(plan, &error, &mut trouble));
         match place.next(answer) {
@@ -156,7 +154,7 @@ fn free_place(plan: &CliPlan, server: &Server, whose: &Whose, cancel: &Wake) -> 
         }
     }
     let Some(name) = &plan.name else { return Ok(()) };
-    match plan.reach.inspect(name, &Patience::of(LOOK_PATIENCE).or_cancel(cancel)) {
+    match plan.reach.inspect(name, &patience()) {
         Err(error) if error.kind == EngineErrorKind::NoSuchContainer => Ok(()),
         Err(error) => Err(error.fault(&plan.engine)),
         Ok(_) => {
@@ -166,23 +164,12 @@ fn free_place(plan: &CliPlan, server: &Server, whose: &Whose, cancel: &Wake) -> 
     }
 }
 
-fn look(plan: &CliPlan, whose: &Whose, cancel: &Wake) -> Result<Answer, EngineError> {
-    find(&plan.reach, whose, &Patience::of(LOOK_PATIENCE).or_cancel(cancel)).map(Answer::Found)
-}
-
 fn clear(plan: &CliPlan, id: &str, whose: &Whose, cancel: &Wake) -> Result<Answer, EngineError> {
     let rules = Rules { once: true, ..plan.upkeep.rules };
     match removal::remove(&plan.reach, id, whose, rules, Some(cancel)) {
         (Removed::Owed, Some(error)) => Err(error),
         (Removed::Gone | Removed::Unverified | Removed::NotOurs | Removed::Owed, _) => Ok(Answer::Done),
     }
-}
-
-fn pause(cancel: &Wake) -> Result<Answer, EngineError> {
-    Ok(match poll_until(&mut [cancel.poll_fd()], Some(clock::now() + PAUSE)) {
-        Ok(true) => Answer::Cancelled,
-        Ok(false) | Err(_) => Answer::Done,
-    })
 }
 
 fn failed(plan: &CliPlan, error: &EngineError, trouble: &mut Option<Fault>) -> Answer {
@@ -219,7 +206,7 @@ fn remove(plan: &CliPlan, whose: &Whose, id: Option<String>, session: &str, life
 fn late(plan: &CliPlan, whose: &Whose, session: &str, life: Life) -> Option<String> {
     let mut trouble = None;
     for _ in 0..LATE_LOOKS {
-        match find(&plan.reach, whose, &Patience::of(LOOK_PATIENCE)) {
+        match whose.find(&plan.reach, &Patience::of(LOOK_PATIENCE)) {
             Ok(mut found) if !found.is_empty() => return found.pop(),
             Ok(_) => trouble = None,
             Err(error) => trouble = Some(error),
