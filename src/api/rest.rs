@@ -96,7 +96,7 @@ impl Api {
             ["tools"] => self.tools(request, exchange),
             ["tools", _] => self.call(request, exchange),
             ["servers", name] => self.with(name, exchange, |server, exchange| {
-                send(exchange, 200, &json!(status::row(server, &self.router)));
+                send(exchange, 200, &json!(status::row(server, &self.router, &self.about.outlook())));
             }),
             ["servers", name, "logs"] => {
                 self.with(name, exchange, |server, exchange| self.log_lines(server, request, exchange));

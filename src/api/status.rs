@@ -1,16 +1,20 @@
 //! The whole picture as one object: `GET /api/v1/status`, and what `mcpvisor status` shows.
 
 use crate::base::finding::Finding;
+use crate::base::id::ServerName;
 use crate::engine::engines::Engines;
 use crate::engine::watched::Snapshot;
 use crate::gateway::router::Router;
 use crate::reaper::owed::Owing;
+use crate::server::gate::Gate;
 use crate::server::handle::Server;
 use crate::server::status::Status;
 use crate::store::{Store, Trouble};
 use crate::sys::clock;
+use parking_lot::Mutex;
 use serde::Serialize;
 use std::sync::Arc;
+use std::time::Duration;
 
 /// What does not change while the daemon runs.
 #[derive(Clone, Debug)]
@@ -22,6 +26,8 @@ pub struct About {
     pub findings: Vec<Finding>,
     /// Those that servers live on, each as it is.
     pub engines: Engines,
+    /// Who waits for a start.
+    pub gate: Arc<Mutex<Gate>>,
 }
 
 #[derive(Serialize)]
@@ -61,15 +67,34 @@ pub fn picture(about: &About, router: &Router, store: &Store) -> String {
         config: ConfigPicture { path: about.config_path.as_deref(), loads: 1, findings: &about.findings },
         engines: engines.iter().map(|engine| &**engine).collect(),
         store: store.trouble(),
-        servers: router.servers.all().iter().map(|server| row(server, router)).collect(),
+        servers: rows(about, router),
         removals: store.owed_so_far().into_iter().map(Owing::from).collect(),
     };
     serde_json::to_string(&picture).expect("plain data serialises")
 }
 
-/// One server as it is now.
-pub fn row(server: &Arc<Server>, router: &Router) -> Status {
+/// Every server as it is now.
+fn rows(about: &About, router: &Router) -> Vec<Status> {
+    let outlook = about.outlook();
+    router.servers.all().iter().map(|server| row(server, router, &outlook)).collect()
+}
+
+/// One server as it is now. `outlook`: who waits for a start, and how long still.
+pub fn row(server: &Arc<Server>, router: &Router, outlook: &[(ServerName, Duration)]) -> Status {
     let mut row = (*server.status()).clone();
     row.calls = server.link().map_or(0, |link| link.waiting()) + router.early.waiting_for(&server.name);
+    if row.state == "queued"
+        && let Some(place) = outlook.iter().position(|(name, _)| *name == server.name)
+    {
+        row.place_in_line = Some(place + 1);
+        row.starts_in_ms = Some(outlook[place].1.as_millis() as u64);
+    }
     row
+}
+
+impl About {
+    /// Who waits for a start, in order, and how long still.
+    pub fn outlook(&self) -> Vec<(ServerName, Duration)> {
+        self.gate.lock().outlook(clock::now())
+    }
 }

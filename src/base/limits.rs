@@ -125,6 +125,12 @@ pub const ITEMS_MAX: usize = 10_000;
 /// Pages of one list; a server that never ends its pages is cut here.
 pub const LIST_PAGES_MAX: usize = 200;
 
+/// Starts of one server whose times are kept; the oldest makes way.
+pub const STARTS_KEPT_MAX: usize = 20;
+
+/// Characters of the fault that a given-up server is remembered with, and of its hint; the rest is cut.
+pub const HISTORY_FAULT_CHARS_MAX: usize = 500;
+
 /// Events of one server's machine kept for a failure report (the tape).
 pub const TAPE_EVENTS_MAX: usize = 64;
 

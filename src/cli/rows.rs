@@ -28,6 +28,8 @@ pub struct ServerRow {
     pub progress: Option<String>,
     /// RFC 3339.
     pub next_retry_at: Option<String>,
+    pub place_in_line: Option<usize>,
+    pub starts_in_ms: Option<u64>,
     pub reason: Option<Trouble>,
 }
 
@@ -117,16 +119,22 @@ pub fn why(row: &ServerRow, now: Wall) -> Option<String> {
     if let Some(error) = row.last_error.as_ref().filter(|error| !same(error)) {
         parts.push(error.text());
     }
+    if let Some(place) = row.place_in_line {
+        let soon = Duration::from_millis(row.starts_in_ms.unwrap_or_default());
+        parts.push(format!("place {place} in the line of starts, its turn in about {}", span(soon)));
+    }
+    let given_up = row.state == "auto_disabled";
     if let Some(at) = row.next_retry_at.as_deref().and_then(wall) {
         let left = between(now, at);
+        let what = if given_up { "one try" } else { "retry" };
         parts.push(if left.is_zero() {
-            "retry is due".to_owned()
+            format!("{what} is due")
         } else {
-            format!("retry in {}", span(left))
+            format!("{what} in {}", span(left))
         });
     }
-    if row.state == "auto_disabled" {
-        parts.push(format!("try again with: mcpvisor upstream restart {}", row.name));
+    if given_up {
+        parts.push(format!("try now with: mcpvisor upstream restart {}", row.name));
     }
     (!parts.is_empty()).then(|| parts.join("; "))
 }
@@ -258,7 +266,7 @@ SERVER            STATE          SINCE  PID  TOOLS  RESTARTS
 a-name-that-is-longer-than-its-column
                   auto_disabled  3m20s    -      0         0
     ten[2J failures in 30 min; exited (look at its log);
-    retry is due; try again with: mcpvisor upstream restart
+    one try is due; try now with: mcpvisor upstream restart
     a-name-that-is-longer-than-its-column
 ",
         );

@@ -171,7 +171,7 @@ pub const GLOBAL: &[Key] = &[
     foreign("update_check"),
 ];
 
-pub const AUTO_DISABLE: &[Key] = &[later("generate_reports"), later("probation")];
+pub const AUTO_DISABLE: &[Key] = &[later("generate_reports")];
 
 /// Of `docker_isolation`.
 pub const DOCKER_ISOLATION: &[Key] = &[

@@ -103,6 +103,8 @@ pub struct AutoDisable {
     pub window: Duration,
     /// Attempts of a server that has never been ready.
     pub startup_attempts: u32,
+    /// A server that was given up is tried once in a while, at growing intervals.
+    pub probation: bool,
 }
 
 /// `resource_cleanup`
@@ -265,6 +267,7 @@ impl Default for Config {
                 failure_threshold: 10,
                 window: seconds(30 * 60),
                 startup_attempts: 3,
+                probation: true,
             },
             cleanup: Cleanup {
                 process_kill_timeout: seconds(5),

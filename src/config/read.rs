@@ -224,6 +224,7 @@ fn auto_disable(fields: &mut Fields, default: AutoDisable, notes: &mut Notes) ->
             .span(&["window_minutes"], Unit::Minutes, Allowed::SECONDS, "30m", notes)
             .unwrap_or(default.window),
         startup_attempts: part.count("startup_attempts", 1..=1000, default.startup_attempts, notes),
+        probation: part.flag("probation", default.probation, notes),
     };
     section.finish(keys::AUTO_DISABLE, notes);
     auto_disable

@@ -6,6 +6,7 @@ use crate::base::id::{Life, fnv1a};
 use crate::config::{Config, Launch, ServerConfig, Template, expand_home};
 use crate::reaper::mark::Marker;
 use crate::server::machine::Policy;
+use crate::server::starts::Ceiling;
 use crate::sys::spawn::Program;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -63,6 +64,47 @@ pub fn program_hash(entry: &ServerConfig) -> u64 {
     fnv1a(text.as_bytes())
 }
 
+/// Stands for everything that decides how a server runs: what was counted against another entry does not count against
+/// this one.
+pub fn entry_hash(entry: &ServerConfig) -> u64 {
+    let pairs = |pairs: &[(String, Template)]| -> Vec<(String, String)> {
+        pairs.iter().map(|(name, value)| (name.clone(), value.raw().to_owned())).collect()
+    };
+    let launch = match &entry.launch {
+        Launch::Process { command, args, env, working_dir } => {
+            let args: Vec<&str> = args.iter().map(Template::raw).collect();
+            let dir = working_dir.as_ref().map(Template::raw);
+            format!("{:?} {args:?} {:?} {dir:?}", command.raw(), pairs(env))
+        }
+        Launch::Remote { url, headers, protocol } => {
+            format!("{:?} {:?} {protocol:?}", url.raw(), pairs(headers))
+        }
+        Launch::Unsupported => String::new(),
+    };
+    let engine = entry.engine.as_ref().map(Template::raw);
+    let rest = (&entry.isolation, engine, entry.connection_timeout, entry.era, &entry.client_features);
+    fnv1a(format!("{launch} {rest:?}").as_bytes())
+}
+
+/// Launchers that may download what they run before it says anything.
+const DOWNLOADERS: [&str; 10] =
+    ["npx", "bunx", "pnpx", "uvx", "uv", "pipx", "docker", "podman", "nerdctl", "deno"];
+
+/// How long a start may take.
+pub fn ceiling(config: &Config, entry: &ServerConfig) -> Ceiling {
+    let by_name = match &entry.launch {
+        Launch::Process { command, .. } => {
+            let name = Path::new(command.raw()).file_name().and_then(|name| name.to_str());
+            name.is_some_and(|name| DOWNLOADERS.contains(&name))
+        }
+        Launch::Remote { .. } | Launch::Unsupported => false,
+    };
+    Ceiling {
+        connection_timeout: config.connection_timeout(entry),
+        downloads: by_name && entry.connection_timeout.is_none(),
+    }
+}
+
 /// `~/bin/server` as a command; any other command stays as it is.
 fn with_home(command: &str, home: Option<&Path>) -> String {
     if command.starts_with("~/") {
@@ -92,6 +134,7 @@ pub fn policy(config: &Config, entry: &ServerConfig) -> Policy {
         failure_threshold: config.auto_disable.failure_threshold as usize,
         failure_window: config.auto_disable.window,
         startup_attempts: config.auto_disable.startup_attempts as usize,
+        probation: config.auto_disable.probation,
         ..plain
     }
 }

@@ -15,6 +15,7 @@ use crate::server::registry::Registry;
 use crate::server::supervisor::GateRequest;
 use crate::sys::{clock, spawn, thread};
 use crossbeam_channel::{Receiver, RecvTimeoutError, bounded, select};
+use parking_lot::Mutex;
 use std::convert::Infallible;
 use std::sync::Arc;
 use std::time::Duration;
@@ -100,7 +101,8 @@ struct Alone {
 }
 
 pub struct MainLoop {
-    gate: Gate,
+    /// Only `main` moves it; others look.
+    gate: Arc<Mutex<Gate>>,
     lives: u64,
     announce_at: Option<Time>,
     reap_at: Option<Time>,
@@ -109,9 +111,9 @@ pub struct MainLoop {
 }
 
 impl MainLoop {
-    pub fn new(starts_max: usize) -> MainLoop {
+    pub fn new(gate: Arc<Mutex<Gate>>) -> MainLoop {
         MainLoop {
-            gate: Gate::new(starts_max),
+            gate,
             lives: 0,
             announce_at: None,
             reap_at: None,
@@ -166,18 +168,19 @@ impl MainLoop {
 
     fn next_deadline(&self) -> Option<Time> {
         let alone = self.alone.as_ref().map(|alone| alone.look_at);
-        [self.gate.next_deadline(), self.announce_at, self.reap_at, alone].into_iter().flatten().min()
+        [self.gate.lock().next_deadline(), self.announce_at, self.reap_at, alone].into_iter().flatten().min()
     }
 
     fn take(&mut self, news: News, servers: &Registry) {
         let now = clock::now();
         match news {
-            News::Gate(GateRequest::Ask(name)) => {
-                let admitted = self.gate.ask(name, now);
+            News::Gate(GateRequest::Ask(name, claim)) => {
+                let admitted = self.gate.lock().ask(name, claim, now);
                 self.admit(&admitted, servers);
             }
+            News::Gate(GateRequest::Hurry(name)) => self.gate.lock().hurry(&name),
             News::Gate(GateRequest::Leave(name)) => {
-                let admitted = self.gate.leave(&name, now);
+                let admitted = self.gate.lock().leave(&name, now);
                 self.admit(&admitted, servers);
             }
             News::Lists => self.announce_at = self.announce_at.or(Some(now + LISTS_QUIET)),
@@ -188,7 +191,7 @@ impl MainLoop {
 
     fn due(&mut self, running: &Running) {
         let now = clock::now();
-        let admitted = self.gate.due(now);
+        let admitted = self.gate.lock().due(now);
         self.admit(&admitted, &running.servers);
         if self.announce_at.is_some_and(|at| at <= now) {
             self.announce_at = None;

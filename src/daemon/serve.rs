@@ -20,7 +20,9 @@ use crate::reaper::owed::Removals;
 use crate::reaper::sweep::Survey;
 use crate::server::board::Board;
 use crate::server::eras::Setting;
+use crate::server::gate::Gate;
 use crate::server::handle::{Ear, Traits};
+use crate::server::history::History;
 use crate::server::registry::Registry;
 use crate::server::supervisor::{self, Charge};
 use crate::store::Store;
@@ -29,6 +31,7 @@ use crate::sys::logfile::LogFile;
 use crate::sys::{clock, kin, pages, thread};
 use crossbeam_channel::{Receiver, Sender, bounded, unbounded};
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+use parking_lot::Mutex;
 use signal_hook::consts::{SIGCHLD, SIGHUP, SIGINT, SIGTERM};
 use signal_hook::iterator::Signals;
 use std::convert::Infallible;
@@ -87,7 +90,8 @@ pub fn run(setup: &Setup, mut guardian: Option<Link>, started: impl FnOnce(&Star
         store: &store,
     };
     let (servers, supervisors) = servers(&setup.config, &house, &news).map_err(failed)?;
-    let mut main_loop = MainLoop::new(setup.config.connections.concurrent_max);
+    let gate = Arc::new(Mutex::new(Gate::new(setup.config.connections.concurrent_max)));
+    let mut main_loop = MainLoop::new(gate.clone());
     if setup.ephemeral {
         main_loop = main_loop.ephemeral(clock::now());
     }
@@ -102,6 +106,7 @@ pub fn run(setup: &Setup, mut guardian: Option<Link>, started: impl FnOnce(&Star
         config_path: setup.path.as_ref().map(|path| path.display().to_string()),
         findings: setup.findings.clone(),
         engines: containers.engines.clone(),
+        gate,
     };
     let parts = Parts::new(&setup.config, clients, servers, board.clone(), about, house.logs, store.clone());
     let endpoint = endpoint.map(|endpoint| parts.serve_endpoint(endpoint.listener, endpoint.access));
@@ -224,13 +229,13 @@ fn servers(
     }
     let (alive, over) = bounded::<Infallible>(0);
     let mut all = Vec::with_capacity(config.servers.len());
-    for entry in &config.servers {
+    for (place, entry) in config.servers.iter().enumerate() {
         let (news, alive) = (news.clone(), alive.clone());
         let gate = move |request| {
             let _alive = &alive;
             tell(&news, News::Gate(request));
         };
-        let charge = charge(config, entry, house);
+        let charge = charge(config, entry, place, house);
         let (server, _thread) = supervisor::start(charge, house.board.clone(), gate).map_err(|error| {
             let message = format!("start a thread for {}: {error}", entry.name);
             Fault::new(FaultKind::HostResources, message).hint("the host is out of threads or memory")
@@ -240,7 +245,9 @@ fn servers(
     Ok((Arc::new(Registry::new(all)), over))
 }
 
-fn charge(config: &Config, entry: &ServerConfig, house: &House<'_>) -> Charge {
+fn charge(config: &Config, entry: &ServerConfig, place: usize, house: &House<'_>) -> Charge {
+    let store = Some(house.store.clone());
+    let program = launch::program_hash(entry);
     let home = house.containers.home(config, entry);
     let log = house.logs.join(format!("server-{}.log", entry.slug));
     Charge {
@@ -252,8 +259,8 @@ fn charge(config: &Config, entry: &ServerConfig, house: &House<'_>) -> Charge {
             features: entry.client_features.clone(),
             era: Setting {
                 era: entry.era,
-                store: Some(house.store.clone()),
-                program: launch::program_hash(entry),
+                store: store.clone(),
+                program,
                 connect_timeout: config.connection_timeout(entry),
             },
             ear: house.ear.clone(),
@@ -262,6 +269,9 @@ fn charge(config: &Config, entry: &ServerConfig, house: &House<'_>) -> Charge {
         plan: house.containers.plan(config, entry, &home),
         engine: home.watched().cloned(),
         keeper: house.keeper.clone(),
+        history: History::open(store, entry.name.as_str(), program, launch::entry_hash(entry)),
+        ceiling: launch::ceiling(config, entry),
+        place,
         problem: entry.problem.clone(),
         wanted: entry.enabled,
     }

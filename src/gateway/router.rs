@@ -22,8 +22,9 @@ use crate::mcp::items::{self, Kind};
 use crate::mcp::params::{self, Address};
 use crate::mcp::seal::Sealer;
 use crate::server::board::Board;
-use crate::server::handle::Server;
+use crate::server::handle::{Report, Server};
 use crate::server::link::{Link, Waiter};
+use crate::server::machine::Event;
 use crate::server::registry::Registry;
 use crate::server::slot::Slot;
 use crate::sys::clock;
@@ -254,6 +255,9 @@ impl Router {
     ) -> Result<Arc<Link>, Fault> {
         if let Some(link) = server.link() {
             return Ok(link);
+        }
+        if matches!(server.status().state, "queued" | "sleeping") {
+            server.tell(Report::Event(Event::Wake, None));
         }
         let settled = || match server.link() {
             _ if is_cancelled() => Some(Err(Fault::new(FaultKind::Cancelled, "cancelled by the client"))),

@@ -42,7 +42,7 @@ pub enum Event {
     Restart,
     /// The gate lets it start; the life number is fresh and process-wide.
     Admitted(Life),
-    /// A call needs a sleeping server.
+    /// A call needs a server that is asleep, or in line for its start.
     Wake,
     /// A lazy server had no call for its idle time.
     Idle(Life),
@@ -82,6 +82,8 @@ pub enum Event {
 pub enum Action {
     /// Stand in line for a start.
     AskGate,
+    /// A call waits for the start that was asked for.
+    Hurry,
     /// Give the slot back, or step out of the line. Emitted once for every admission.
     LeaveGate,
     Launch(Life),
@@ -117,6 +119,10 @@ pub struct Server {
     launches: u64,
     /// INVARIANT: ascending, at most max(failure_threshold, startup_attempts) entries.
     tally: VecDeque<Time>,
+    /// How often it was given up since it was last well: while not 0, the next failure is one too many.
+    given_up: u32,
+    /// It was given up in an earlier run of the daemon: not started before its time.
+    carried: Option<GivenUp>,
 }
 
 /// A phase holds the data that only it needs. Several phases may share a state name.
@@ -174,8 +180,10 @@ enum Phase {
     Blocked {
         fault: FaultKind,
     },
+    /// Given up: too many failures. `until`: when it is tried once, all the same.
     AutoDisabled {
         fault: FaultKind,
+        until: Option<Time>,
     },
 }
 
@@ -242,9 +250,11 @@ macro_rules! of_a_life {
     };
 }
 
+mod past;
 mod phases;
 mod policy;
 
+pub use past::{GivenUp, Past};
 pub use policy::Policy;
 
 /// One event, one decision. `dice` is uniform in 0..1. Actions are appended to `out` in the order to do them.
@@ -285,6 +295,8 @@ impl Server {
             failures: 0,
             launches: 0,
             tally: VecDeque::new(),
+            given_up: 0,
+            carried: None,
         }
     }
 
@@ -341,7 +353,7 @@ impl Server {
             | Phase::Doubt { fault, .. }
             | Phase::Parked { fault }
             | Phase::Blocked { fault }
-            | Phase::AutoDisabled { fault } => Some(fault),
+            | Phase::AutoDisabled { fault, .. } => Some(fault),
             Phase::Stranded => Some(FaultKind::EngineAway),
             Phase::Frozen { .. } => Some(FaultKind::ContainerPaused),
             Phase::Stopping { verdict: Verdict::Asked | Verdict::Idle, .. }
@@ -384,13 +396,13 @@ impl Server {
             Phase::Backoff { until, .. } => Some((until, "backoff")),
             Phase::Waiting { until, .. } => Some((until, "host_retry")),
             Phase::Doubt { deadline, .. } => Some((deadline, "doubt")),
+            Phase::AutoDisabled { until, .. } => until.map(|until| (until, "probation")),
             Phase::Disabled
             | Phase::Queued
             | Phase::Sleeping
             | Phase::Stranded
             | Phase::Parked { .. }
-            | Phase::Blocked { .. }
-            | Phase::AutoDisabled { .. } => None,
+            | Phase::Blocked { .. } => None,
         }
     }
 
@@ -398,6 +410,7 @@ impl Server {
     pub fn next_retry(&self) -> Option<Time> {
         match self.phase {
             Phase::Backoff { until, .. } | Phase::Waiting { until, .. } => Some(until),
+            Phase::AutoDisabled { until, .. } => until,
             Phase::Disabled
             | Phase::Queued
             | Phase::Connecting { .. }
@@ -408,8 +421,7 @@ impl Server {
             | Phase::Stranded
             | Phase::Doubt { .. }
             | Phase::Parked { .. }
-            | Phase::Blocked { .. }
-            | Phase::AutoDisabled { .. } => None,
+            | Phase::Blocked { .. } => None,
         }
     }
 
@@ -432,6 +444,11 @@ impl Server {
         self.failures
     }
 
+    /// How often it was given up since it was last well.
+    pub fn given_up(&self) -> u32 {
+        self.given_up
+    }
+
     /// Lives after the first.
     pub fn restarts(&self) -> u64 {
         self.launches.saturating_sub(1)
@@ -448,6 +465,9 @@ impl Server {
             Event::Want(wanted) => {
                 if wanted && !self.wanted {
                     self.forgive();
+                }
+                if !wanted {
+                    self.carried = None;
                 }
                 self.wanted = wanted;
             }
@@ -469,6 +489,8 @@ impl Server {
         self.tally.clear();
         self.streak = 0;
         self.proven = false;
+        self.given_up = 0;
+        self.carried = None;
     }
 
     /// 2. Some speak of one life, or of one moment. What speaks of another one stops here.

@@ -37,6 +37,13 @@ pub struct Status {
     pub last_success_at: Option<String>,
     pub last_error: Option<Happened>,
     pub next_retry_at: Option<String>,
+    /// While it is queued: its place among those who wait for a start, from 1, and in how long it will probably begin.
+    pub place_in_line: Option<usize>,
+    pub starts_in_ms: Option<u64>,
+    /// How long its last starts took from spawn to ready: half of them were faster.
+    pub usual_start_ms: Option<u64>,
+    /// How often it was given up since it was last well.
+    pub given_up: u32,
     /// Why it is not running, where that is not `last_error`: what a person can do about it.
     pub reason: Option<Fault>,
     /// Calls that wait for it now, for its answer or for its start.

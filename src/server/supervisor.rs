@@ -3,12 +3,15 @@
 //! It ends when the server is retired and off.
 
 use super::board::Board;
+use super::gate::Claim;
 use super::handle::{Report, Server, Traits};
+use super::history::{Found, History};
 use super::launch::Launch;
 use super::life::{self, Birth};
 use super::link::Link;
 use super::machine::{self, Action, Event, Policy};
 use super::orders::{Order, Orders};
+use super::starts::Ceiling;
 use super::status::{Happened, Status};
 use super::tape::Tape;
 use crate::base::fault::{Fault, FaultKind};
@@ -24,11 +27,13 @@ use crossbeam_channel::{Receiver, RecvTimeoutError, Sender, bounded};
 use std::io;
 use std::sync::Arc;
 use std::thread::JoinHandle;
+use std::time::Duration;
 
 /// What a supervisor asks of the start gate, which `main` owns.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum GateRequest {
-    Ask(ServerName),
+    Ask(ServerName, Claim),
+    Hurry(ServerName),
     Leave(ServerName),
 }
 
@@ -46,6 +51,12 @@ pub struct Charge {
     pub engine: Option<Arc<Watched>>,
     /// Where lives are written down, so that they can be found whatever dies.
     pub keeper: Arc<Keeper>,
+    /// What earlier runs of the daemon learnt of it.
+    pub history: History,
+    /// How long a start may take.
+    pub ceiling: Ceiling,
+    /// Its place in the config.
+    pub place: usize,
     /// Why its entry cannot be run as it is.
     pub problem: Option<Fault>,
     /// Whether it is to run from the beginning; otherwise `Event::Want(true)` starts it.
@@ -60,7 +71,15 @@ pub fn start(
     gate: impl Fn(GateRequest) + Send + 'static,
 ) -> io::Result<(Arc<Server>, JoinHandle<()>)> {
     let (sender, inbox): (Sender<Report>, Receiver<Report>) = bounded(INBOX_MESSAGES_MAX);
-    let machine = machine::Server::new(charge.engine.is_some(), false, clock::now());
+    let (needs_engine, now) = (charge.engine.is_some(), clock::now());
+    let mut last_error = None;
+    let machine = if charge.wanted {
+        let Found { past, why } = charge.history.found(&charge.policy, clock::wall());
+        last_error = why;
+        machine::Server::resume(needs_engine, false, past, now)
+    } else {
+        machine::Server::new(needs_engine, false, now)
+    };
     let first = first_status(&charge, &machine);
     let server = Arc::new(Server::new(first, charge.traits, board, sender));
     let tape = Tape::new(&machine);
@@ -71,12 +90,16 @@ pub fn start(
         policy: charge.policy,
         plan: charge.plan,
         keeper: charge.keeper,
+        history: charge.history,
+        ceiling: charge.ceiling,
+        place: charge.place,
+        start: Start::default(),
         gate: Box::new(gate),
         orders: None,
         pid: None,
         container: None,
         progress: None,
-        last_error: None,
+        last_error,
         last_success: None,
         tape,
         retired: false,
@@ -104,6 +127,10 @@ struct Supervisor {
     policy: Policy,
     plan: Box<Plan>,
     keeper: Arc<Keeper>,
+    history: History,
+    ceiling: Ceiling,
+    place: usize,
+    start: Start,
     gate: Box<dyn Fn(GateRequest) + Send>,
     /// The mailbox of the current life.
     orders: Option<(Life, Orders)>,
@@ -120,6 +147,14 @@ struct Supervisor {
     recovering: bool,
     /// The way to a life whose container is paused.
     frozen: Option<Arc<Link>>,
+}
+
+/// The start that is under way.
+#[derive(Debug, Default)]
+struct Start {
+    /// When it was launched; nothing once an image was pulled for it, which says nothing of the next start.
+    at: Option<Time>,
+    sign: Option<Duration>,
 }
 
 impl Supervisor {
@@ -202,10 +237,15 @@ impl Supervisor {
         let before = (self.machine.state(), self.machine.phase());
         let mut actions = Vec::new();
         let dice = fastrand::f64();
+        if matches!(event, Event::Admitted(_)) {
+            let failed_before = self.machine.consecutive_failures() > 0;
+            self.policy.connect_timeout = self.history.starts.patience(self.ceiling, failed_before);
+        }
         self.machine = machine::step(self.machine.clone(), event, now, &self.policy, dice, &mut actions);
         self.tape.record(event, now, &self.policy, dice, &self.machine);
         let after = (self.machine.state(), self.machine.phase());
         self.freeze_or_thaw(before.1);
+        self.clock_start(event, before.0, now);
         if matches!(event, Event::Discovered(_) | Event::ProbeOk(_)) && after.0 == "ready" {
             self.last_success = Some(clock::wall());
         }
@@ -235,9 +275,27 @@ impl Supervisor {
             self.publish();
         }
         self.settle(event);
+        let why = self.last_error.as_ref().map(|(fault, _)| fault);
+        self.history.keep(&self.machine, why, now, clock::wall());
         if let Some((event, fault)) = unborn {
             self.heard_fault(event, fault);
             self.step(event);
+        }
+    }
+
+    /// Learns how long its starts take.
+    fn clock_start(&mut self, event: Event, before: &str, now: Time) {
+        let since = self.start.at.map(|at| now.since(at));
+        match event {
+            Event::Admitted(_) => self.start = Start { at: Some(now), sign: None },
+            Event::Pulling(_) => self.start.at = None,
+            Event::FirstSign(_) => self.start.sign = self.start.sign.or(since),
+            Event::Discovered(_) if before == "connecting" && self.machine.state() == "ready" => {
+                if let Some(ready) = since {
+                    self.history.started(self.start.sign.unwrap_or(ready), ready);
+                }
+            }
+            _ => (),
         }
     }
 
@@ -295,9 +353,17 @@ impl Supervisor {
         let name = &self.server.name;
         let fault = match self.machine.reason() {
             Some(kind @ FaultKind::ConnectTimeout) => {
-                let patience = text::span(self.policy.connect_timeout);
-                Fault::new(kind, format!("{name} was not ready within {patience}"))
-                    .hint("if it is slow to start, raise \"connection_timeout\"; else see its log")
+                let patience = self.policy.connect_timeout;
+                let message = format!("{name} was not ready within {}", text::span(patience));
+                if patience < self.ceiling.connection_timeout {
+                    let usual = self.history.starts.usual().unwrap_or_default();
+                    let whole = text::span(self.ceiling.connection_timeout);
+                    Fault::new(kind, format!("{message}, and usually is in {}", text::span(usual)))
+                        .hint(format!("the next try has {whole}; its log may say what it waits for"))
+                } else {
+                    Fault::new(kind, message)
+                        .hint("if it is slow to start, raise \"connection_timeout\"; else see its log")
+                }
             }
             Some(kind @ FaultKind::Deaf) => {
                 let misses = self.policy.probe_misses;
@@ -316,7 +382,11 @@ impl Supervisor {
     /// Returns the end of a life that could not even begin.
     fn act(&mut self, action: Action) -> Option<(Event, Fault)> {
         match action {
-            Action::AskGate => (self.gate)(GateRequest::Ask(self.server.name.clone())),
+            Action::AskGate => {
+                let claim = Claim { awaited: false, hold: self.history.starts.hold(), place: self.place };
+                (self.gate)(GateRequest::Ask(self.server.name.clone(), claim));
+            }
+            Action::Hurry => (self.gate)(GateRequest::Hurry(self.server.name.clone())),
             Action::LeaveGate => (self.gate)(GateRequest::Leave(self.server.name.clone())),
             Action::Launch(life) => return self.launch(life),
             Action::Probe(life) => self.order(life, Order::Probe),
@@ -367,7 +437,12 @@ impl Supervisor {
                     self.machine.next_retry().map(|at| format!("; retry in {}", text::span(at.since(now))));
                 format!("{state}: {why}{}", wait.unwrap_or_default())
             }
-            "parked" | "auto_disabled" => format!("{state}: {why}"),
+            "auto_disabled" => {
+                let again =
+                    self.machine.next_retry().map(|at| format!("; one try in {}", text::span(at.since(now))));
+                format!("{state}: {why}{}", again.unwrap_or_default())
+            }
+            "parked" => format!("{state}: {why}"),
             "ready" => {
                 format!(
                     "ready{life}, {} tools",
@@ -396,8 +471,11 @@ impl Supervisor {
         let told = self.last_error.as_ref().map(|(fault, _)| fault).filter(|fault| fault.kind == kind);
         let mut reason = told.cloned().unwrap_or_else(|| self.untold(kind));
         if self.machine.state() == "auto_disabled" {
-            let tries = self.machine.tally().len();
-            reason.message = format!("given up after {tries} failures: {}", reason.message);
+            let tries = match self.machine.tally().len() {
+                1 => "a failure".to_owned(),
+                tries => format!("{tries} failures"),
+            };
+            reason.message = format!("given up after {tries}: {}", reason.message);
         }
         Some(reason)
     }
@@ -449,6 +527,10 @@ impl Supervisor {
             last_success_at: self.last_success.map(Wall::rfc3339),
             last_error: last_error.map(|(fault, at)| Happened { fault, at: at.rfc3339() }),
             next_retry_at: self.machine.next_retry().map(at),
+            place_in_line: None,
+            starts_in_ms: None,
+            usual_start_ms: self.history.starts.usual().map(|usual| usual.as_millis() as u64),
+            given_up: self.machine.given_up(),
             reason,
             calls: 0,
         };
@@ -476,6 +558,10 @@ fn first_status(charge: &Charge, machine: &machine::Server) -> Status {
         last_success_at: None,
         last_error: None,
         next_retry_at: None,
+        place_in_line: None,
+        starts_in_ms: None,
+        usual_start_ms: None,
+        given_up: 0,
         reason: None,
         calls: 0,
     }

@@ -123,6 +123,10 @@ fn status_has_its_shape() {
                 ("last_success_at", "time|null"),
                 ("last_error", "object|null"),
                 ("next_retry_at", "time|null"),
+                ("place_in_line", "number|null"),
+                ("starts_in_ms", "number|null"),
+                ("usual_start_ms", "number|null"),
+                ("given_up", "number"),
                 ("reason", "object|null"),
             ],
         );

@@ -17,6 +17,9 @@ impl Server {
         let same = self.phase;
         match self.phase {
             Phase::Disabled => match event {
+                Event::Want(true) if self.carried.is_some() && self.blocked.is_none() => {
+                    self.carry_on(turn.now)
+                }
                 Event::Want(true) if self.asleep && self.blocked.is_none() => Phase::Sleeping,
                 Event::Want(true) => self.start(turn),
                 Event::Want(false)
@@ -33,7 +36,14 @@ impl Server {
             Phase::Sleeping => match event {
                 Event::Want(false) => Phase::Disabled,
                 Event::Block(Some(fault)) => Phase::Blocked { fault },
-                Event::Restart | Event::Wake => self.start(turn),
+                Event::Restart => self.start(turn),
+                Event::Wake => {
+                    let phase = self.start(turn);
+                    if matches!(phase, Phase::Queued) {
+                        turn.out.push(Action::Hurry);
+                    }
+                    phase
+                }
                 Event::Want(true)
                 | Event::Block(None)
                 | Event::Admitted(_)
@@ -86,13 +96,14 @@ impl Server {
                 Event::Want(false) => Phase::Disabled,
                 Event::Block(Some(fault)) => Phase::Blocked { fault },
                 Event::Restart => self.start(turn),
+                // Only one that was given up has a time: one try, to see whether it is still as it was.
+                Event::Due => self.start(turn),
                 Event::Want(true)
                 | Event::Block(None)
                 | Event::Admitted(_)
                 | Event::Wake
                 | Event::EngineUp
                 | Event::EngineAway
-                | Event::Due
                 | of_a_life!() => same,
             },
             Phase::Blocked { .. } => match event {
@@ -129,6 +140,10 @@ impl Server {
                 turn.out.push(Action::LeaveGate);
                 Phase::Stranded
             }
+            Event::Wake => {
+                turn.out.push(Action::Hurry);
+                Phase::Queued
+            }
             Event::Admitted(life) => {
                 self.launches += 1;
                 turn.out.push(Action::Launch(life));
@@ -139,7 +154,6 @@ impl Server {
             | Event::Want(true)
             | Event::Block(None)
             | Event::Restart
-            | Event::Wake
             | Event::EngineUp
             | Event::Due
             | of_a_life!() => Phase::Queued,
@@ -387,6 +401,10 @@ impl Server {
     fn settle(&mut self, settles: Option<Time>, now: Time) -> Option<Time> {
         if settles.is_some_and(|at| at <= now) {
             self.streak = 0;
+            if self.given_up > 0 {
+                self.given_up = 0;
+                self.tally.clear();
+            }
             return None;
         }
         settles
@@ -445,10 +463,13 @@ impl Server {
         self.failures += 1;
         self.streak = self.streak.saturating_add(1);
         let attempts = if self.proven { policy.failure_threshold } else { policy.startup_attempts };
-        if policy.auto_disable && self.tally.len() >= attempts {
-            return Phase::AutoDisabled { fault };
+        if policy.auto_disable && (self.tally.len() >= attempts || self.given_up > 0) {
+            self.given_up = self.given_up.saturating_add(1);
+            let pause = doubled(policy.probation_first, self.given_up, policy.probation_max, turn);
+            return Phase::AutoDisabled { fault, until: policy.probation.then_some(turn.now + pause) };
         }
-        Phase::Backoff { until: turn.now + backoff(self.streak, turn), fault }
+        let pause = doubled(policy.backoff_first, self.streak, policy.retry_backoff_max, turn);
+        Phase::Backoff { until: turn.now + pause, fault }
     }
 }
 
@@ -456,14 +477,12 @@ fn host_retry(fault: FaultKind, policy: &Policy) -> Duration {
     if fault == FaultKind::PullFailed { policy.pull_retry } else { policy.host_retry }
 }
 
-/// first * 2^(streak - 1), at most the ceiling, then spread by the dice; never above the ceiling.
-fn backoff(streak: u32, turn: &Turn<'_>) -> Duration {
-    let policy = turn.policy;
-    let doublings = streak.saturating_sub(1).min(DOUBLINGS_MAX);
-    let pause = policy.backoff_first.saturating_mul(1 << doublings).min(policy.retry_backoff_max);
-    let spread = 1.0 + policy.jitter * (2.0 * turn.dice - 1.0);
-    let pause = Duration::try_from_secs_f64(pause.as_secs_f64() * spread);
-    pause.unwrap_or(policy.retry_backoff_max).min(policy.retry_backoff_max)
+/// first * 2^(count - 1), at most the ceiling, then spread by the dice; never above the ceiling.
+fn doubled(first: Duration, count: u32, ceiling: Duration, turn: &Turn<'_>) -> Duration {
+    let doublings = count.saturating_sub(1).min(DOUBLINGS_MAX);
+    let pause = first.saturating_mul(1 << doublings).min(ceiling);
+    let spread = 1.0 + turn.policy.jitter * (2.0 * turn.dice - 1.0);
+    Duration::try_from_secs_f64(pause.as_secs_f64() * spread).unwrap_or(ceiling).min(ceiling)
 }
 
 fn leave(slot: bool, turn: &mut Turn<'_>) {

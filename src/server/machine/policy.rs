@@ -46,6 +46,11 @@ pub struct Policy {
     pub failure_window: Duration,
     /// The same for a server that was never ready since it was enabled or its entry changed.
     pub startup_attempts: usize,
+    /// Is a server that was given up tried again, once and after a growing pause, without anybody asking?
+    pub probation: bool,
+    /// The first such pause; it doubles with each try that fails.
+    pub probation_first: Duration,
+    pub probation_max: Duration,
 }
 
 impl Default for Policy {
@@ -72,6 +77,9 @@ impl Default for Policy {
             failure_threshold: 10,
             failure_window: Duration::from_secs(30 * 60),
             startup_attempts: 3,
+            probation: true,
+            probation_first: Duration::from_secs(15 * 60),
+            probation_max: Duration::from_secs(24 * 3600),
         }
     }
 }

@@ -67,7 +67,7 @@ impl World {
         let full = shadow.tally.len()
             >= if shadow.proven { rules.failure_threshold } else { rules.startup_attempts };
         claim!(
-            !booked || (state == "auto_disabled") == (full && rules.auto_disable),
+            !booked || (state == "auto_disabled") == ((full || shadow.on_probation) && rules.auto_disable),
             "C5 {} failures, yet {state}",
             shadow.tally.len()
         );
@@ -79,7 +79,13 @@ impl World {
 
         let human = matches!(event, Event::Restart | Event::Want(_) | Event::Block(_));
         let held = matches!(before.state, "auto_disabled" | "parked");
-        claim!(!moved || !held || human, "C5 {} left {} without a human", before.state, actor.name);
+        let probation = before.state == "auto_disabled" && event == Event::Due;
+        claim!(
+            !moved || !held || human || probation,
+            "C5 {} left {} without a human",
+            before.state,
+            actor.name
+        );
         if state == "parked" {
             let reason = server.reason().map(class);
             claim!(reason == Some(Class::Human), "parked for {reason:?}");
@@ -108,7 +114,16 @@ impl World {
             claim!(pause >= least, "C5 retry without backoff: {pause:?} after failure {streak}");
             claim!(pause <= rules.retry_backoff_max, "C5 a pause of {pause:?}");
         }
-        if before.state == "backoff" && server.state() == "queued" && event != Event::Restart {
+        if booked && server.state() == "auto_disabled" {
+            let pause = server.next_retry().map_or(Duration::ZERO, |at| at - self.now);
+            let least =
+                Duration::from_secs(15 * 60 * 4 / 5).saturating_mul(1 << (shadow.given_up - 1).min(16));
+            let least = least.min(rules.probation_max.mul_f64(0.79));
+            claim!(pause >= least, "C5 given up {} times, and tried again in {pause:?}", shadow.given_up);
+            claim!(pause <= rules.probation_max, "C5 a probation of {pause:?}");
+        }
+        let waited = matches!(before.state, "backoff" | "auto_disabled");
+        if waited && server.state() == "queued" && event == Event::Due {
             claim!(shadow.retry_at.is_some_and(|at| at <= self.now), "C5 a try before its time");
         }
         Ok(())
@@ -123,6 +138,7 @@ impl World {
                 claim!(!shadow.in_line && shadow.slots == 0, "C12 asks the gate twice");
                 shadow.in_line = true;
             }
+            Action::Hurry => claim!(shadow.in_line, "C12 hurries, yet not in line"),
             Action::LeaveGate if shadow.slots > 0 => shadow.slots -= 1,
             Action::LeaveGate => {
                 claim!(shadow.in_line, "C12 leaves the gate twice");
@@ -156,6 +172,9 @@ impl World {
     pub fn sweep(&self) -> Checked {
         let awake = self.awake();
         claim!(self.gate.taken() <= self.slots_max, "C12 {} starts at once", self.gate.taken());
+        if let Some(due) = self.gate.next_deadline().filter(|_| !self.just_woke()) {
+            claim!(self.now < due + SLACK, "C12 the gate still waits for a sign that was due at {due:?}");
+        }
         for actor in &self.actors {
             let (server, shadow, rules, body) = (&actor.server, &actor.shadow, &actor.rules, &actor.body);
             let (name, state, phase) = (&actor.name, server.state(), server.phase());
@@ -236,8 +255,8 @@ impl World {
 fn patience(server: &Server, rules: &Policy) -> Option<Duration> {
     let ms = Duration::from_millis;
     match (server.state(), server.phase()) {
-        // Eight servers, two slots, 2 s each.
-        ("queued", _) => Some(ms(20_000)),
+        // 30 s after others were let through, then eight servers, two slots, 2 s each.
+        ("queued", _) => Some(ms(50_000)),
         ("connecting", "pulling") => Some(rules.pull_timeout),
         ("connecting", _) => Some(rules.connect_timeout),
         (_, "unborn") => Some(SPAWN_MAX),

@@ -45,7 +45,7 @@ impl World {
         let ix = self.rng.below(self.actors.len());
         match self.actors[ix].server.state() {
             "ready" => self.call(client, ix),
-            "sleeping" => {
+            "sleeping" | "queued" => {
                 let hop = self.hop();
                 self.after(hop, Cause::Tell(ix as u8, Event::Wake));
                 Ok(())

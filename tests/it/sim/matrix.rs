@@ -99,6 +99,11 @@ fn rows() -> Vec<Row> {
             &queued,
             &[&attempt(5)[..], &[Due], &attempt(6), &[Due], &attempt(7)].concat(),
         ),
+        row(
+            "given up, and tried once",
+            &queued,
+            &[&attempt(4)[..], &[Due], &attempt(5), &[Due], &attempt(6), &[Due, Admitted(OWN)]].concat(),
+        ),
     ]
 }
 

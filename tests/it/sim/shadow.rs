@@ -41,6 +41,9 @@ pub struct Shadow {
     pub launched: Life,
     pub tally: VecDeque<Time>,
     pub proven: bool,
+    /// How often it was given up since it was last well, and whether that was so before this event.
+    pub given_up: u32,
+    pub on_probation: bool,
     pub ready_at: Option<Time>,
     pub retry_at: Option<Time>,
     /// This event forgives what was counted.
@@ -65,6 +68,8 @@ impl Shadow {
             launched: Life(0),
             tally: VecDeque::new(),
             proven: false,
+            given_up: 0,
+            on_probation: false,
             ready_at: None,
             retry_at: None,
             forgiven: false,
@@ -108,6 +113,7 @@ impl Shadow {
         if self.forgiven {
             self.tally.clear();
             self.proven = false;
+            self.given_up = 0;
         }
     }
 

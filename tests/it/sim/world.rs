@@ -14,7 +14,7 @@ use super::swarm::{Fault, Swarm};
 use mcpvisor::base::id::{CallId, Life, ServerName};
 use mcpvisor::base::time::Time;
 use mcpvisor::mcp::calls::Calls;
-use mcpvisor::server::gate::Gate;
+use mcpvisor::server::gate::{Claim, Gate};
 use mcpvisor::server::machine::{Action, Event, Policy, Server, step};
 use mcpvisor::server::tape::Tape;
 use std::cmp::Ordering;
@@ -32,6 +32,7 @@ pub enum Cause {
     Tell(u8, Event),
     Turn(u8, u32),
     Ask(u8),
+    Hurry(u8),
     Leave(u8),
     GateDue,
     Order(u8, Action),
@@ -251,9 +252,13 @@ impl World {
             Cause::Tell(ix, event) => self.feed(ix.into(), event)?,
             Cause::Turn(ix, turn) => self.turn(ix.into(), turn)?,
             Cause::Ask(ix) => {
-                let admitted = self.gate.ask(self.actors[ix as usize].name.clone(), self.now);
+                // Some are known to be quick; where that passes others over, it must end.
+                let hold = (ix % 3 == 0).then(|| ms(u64::from(ix) * 100));
+                let claim = Claim { awaited: false, hold, place: ix.into() };
+                let admitted = self.gate.ask(self.actors[ix as usize].name.clone(), claim, self.now);
                 self.admit(admitted);
             }
+            Cause::Hurry(ix) => self.gate.hurry(&self.actors[ix as usize].name),
             Cause::Leave(ix) => {
                 let admitted = self.gate.leave(&self.actors[ix as usize].name.clone(), self.now);
                 if self.plant != Plant::GateForgets {
@@ -365,15 +370,32 @@ impl World {
         if before.phase == "doubt" && phase != "doubt" && event == Event::Due {
             shadow.engine_away = true; // silence speaks against the engine
         }
-        if server.failures() > before.failures && matches!(state, "backoff" | "auto_disabled") {
+        let booked = server.failures() > before.failures && matches!(state, "backoff" | "auto_disabled");
+        let streak = server.consecutive_failures();
+        let settled = before.state == "ready" && !shadow.forgiven && streak == u32::from(booked);
+        if settled && before.streak > 0 && shadow.given_up > 0 {
+            // It was well for long enough: what it was given up for is history.
+            shadow.given_up = 0;
+            shadow.tally.clear();
+        }
+        shadow.on_probation = shadow.given_up > 0;
+        if booked {
             shadow.book(&actor.rules, now);
+        }
+        if booked && state == "auto_disabled" {
+            shadow.given_up += 1;
+            shadow.retry_at = server.next_retry();
         }
         match state {
             "ready" => {
                 shadow.proven = true;
-                shadow.ready_at.get_or_insert(now);
+                if before.state != "ready" {
+                    shadow.ready_at = Some(now);
+                }
             }
             "stopping" => (),
+            // Frozen in the middle of being ready.
+            "waiting" if server.life().is_some() => (),
             _ if before.life.is_some() && server.life().is_none() => (),
             _ => shadow.ready_at = None,
         }
@@ -417,11 +439,16 @@ impl World {
         let hop = self.hop();
         let n = ix as u8;
         match action {
-            Action::AskGate | Action::LeaveGate => {
+            Action::AskGate | Action::Hurry | Action::LeaveGate => {
                 let lane = &mut self.actors[ix].to_gate;
                 *lane = (*lane).max(self.now + hop);
                 let at = *lane;
-                self.at(at, if action == Action::AskGate { Cause::Ask(n) } else { Cause::Leave(n) });
+                let cause = match action {
+                    Action::AskGate => Cause::Ask(n),
+                    Action::Hurry => Cause::Hurry(n),
+                    _ => Cause::Leave(n),
+                };
+                self.at(at, cause);
             }
             Action::Launch(life) => self.launch(ix, life),
             Action::Probe(_)
