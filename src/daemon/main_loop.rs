@@ -130,7 +130,16 @@ impl MainLoop {
 
     /// Takes what the inbox holds already: the first servers start while the rest of the daemon is put together.
     pub fn admit_first(&mut self, inbox: &Receiver<News>, servers: &Registry) {
-        inbox.try_iter().for_each(|news| self.take(news, servers));
+        let now = clock::now();
+        for news in inbox.try_iter() {
+            if let News::Gate(GateRequest::Ask(name, claim)) = news {
+                self.gate.lock().stand(name, claim, now);
+            } else {
+                self.take(news, servers);
+            }
+        }
+        let admitted = self.gate.lock().due(now);
+        self.admit(&admitted, servers);
     }
 
     /// Runs until a signal or the guardian's death, then shuts down.

@@ -73,9 +73,15 @@ impl Gate {
         Gate { slots_max: slots_max.max(1), line: Vec::new(), slots: BTreeMap::new() }
     }
 
-    /// Stand in line. Returns who may start now, in order. Asking twice keeps the time in line; asking while holding a
-    /// slot gives that slot back first.
+    /// Stands in line, and returns who may start now, in order.
     pub fn ask(&mut self, name: ServerName, claim: Claim, now: Time) -> Vec<ServerName> {
+        self.stand(name, claim, now);
+        self.admit(now)
+    }
+
+    /// Stands in line; for many that come at once, so that who asks first is not before who should be. Twice keeps the
+    /// time in line; while holding a slot it gives that slot back first.
+    pub fn stand(&mut self, name: ServerName, claim: Claim, now: Time) {
         self.slots.remove(&name);
         match self.line.iter_mut().find(|waiting| waiting.name == name) {
             Some(waiting) => {
@@ -83,7 +89,6 @@ impl Gate {
             }
             None => self.line.push(Waiting { name, claim, since: now }),
         }
-        self.admit(now)
     }
 
     /// A client waits for it: it goes before those whom nobody waits for. Not in line, nothing changes.

@@ -91,6 +91,10 @@ impl History {
 
     /// Keeps what is counted against it, if that has changed. `why`: the last fault.
     pub fn keep(&mut self, machine: &machine::Server, why: Option<&Fault>, now: Time, wall: Wall) {
+        if !machine.wanted() {
+            // It is off, perhaps because the daemon ends: what was known of it holds.
+            return;
+        }
         let past = machine.past(now);
         let given_up = past.now.map(|given_up| Now {
             fault: given_up.fault,
@@ -157,7 +161,7 @@ mod tests {
     /// A server that could not be spawned so often, at second 1 and every minute after it.
     fn failed(times: u64, policy: &Policy) -> Server {
         let mut server = Server::new(false, false, at(0));
-        let mut feed = |server, event, second| step(server, event, at(second), policy, 0.5, &mut Vec::new());
+        let feed = |server, event, second| step(server, event, at(second), policy, 0.5, &mut Vec::new());
         server = feed(server, Event::Want(true), 0);
         for life in 1..=times {
             let second = life * 60 - 59;

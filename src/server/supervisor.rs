@@ -82,7 +82,7 @@ pub fn start(
     };
     let first = first_status(&charge, &machine);
     let server = Arc::new(Server::new(first, charge.traits, board, sender));
-    let tape = Tape::new(&machine);
+    let tape = Tape::new(&machine, &charge.policy);
     let name = format!("sup:{}", server.slug);
     let mut supervisor = Supervisor {
         server: server.clone(),
@@ -286,16 +286,17 @@ impl Supervisor {
     /// Learns how long its starts take.
     fn clock_start(&mut self, event: Event, before: &str, now: Time) {
         let since = self.start.at.map(|at| now.since(at));
-        match event {
-            Event::Admitted(_) => self.start = Start { at: Some(now), sign: None },
-            Event::Pulling(_) => self.start.at = None,
-            Event::FirstSign(_) => self.start.sign = self.start.sign.or(since),
-            Event::Discovered(_) if before == "connecting" && self.machine.state() == "ready" => {
-                if let Some(ready) = since {
-                    self.history.started(self.start.sign.unwrap_or(ready), ready);
-                }
-            }
-            _ => (),
+        if matches!(event, Event::Admitted(_)) {
+            self.start = Start { at: Some(now), sign: None };
+        } else if matches!(event, Event::Pulling(_)) {
+            self.start.at = None;
+        } else if matches!(event, Event::FirstSign(_)) {
+            self.start.sign = self.start.sign.or(since);
+        } else if before == "connecting"
+            && self.machine.state() == "ready"
+            && let Some(ready) = since
+        {
+            self.history.started(self.start.sign.unwrap_or(ready), ready);
         }
     }
 
@@ -455,7 +456,7 @@ impl Supervisor {
         match state {
             "parked" | "auto_disabled" => {
                 log::error!("{name}: {line}");
-                log::debug!("{name}: the last events of its machine:\n{}", self.tape.print(&self.policy));
+                log::debug!("{name}: the last events of its machine:\n{}", self.tape.print());
             }
             // Not yet heard: whether there is anything to warn of is known in a moment.
             "waiting" if self.launched_nothing() => log::debug!("{name}: {line}"),

@@ -7,6 +7,7 @@
 //! mcpvisor tape 1
 //! policy {…}
 //! server {…}
+//! policy {…}                                            the numbers are others from here on
 //! 12.345678901 0.25 {"exited":[7,"signaled"]} -> stopping clear
 //! ```
 
@@ -20,8 +21,10 @@ use std::time::Duration;
 const TITLE: &str = "mcpvisor tape 1";
 
 /// One event, and where it led.
-#[derive(Clone, Copy, Debug, PartialEq)]
+#[derive(Clone, Debug, PartialEq)]
 pub struct Entry {
+    /// The numbers from this event on, where they changed.
+    pub policy: Option<Box<Policy>>,
     pub at: Time,
     pub dice: f64,
     pub event: Event,
@@ -33,13 +36,15 @@ pub struct Entry {
 #[derive(Clone, Debug)]
 pub struct Tape {
     before: Server,
+    /// Before the oldest event.
+    policy: Policy,
     entries: VecDeque<Entry>,
 }
 
 impl Tape {
-    /// `server` as it is before the first event.
-    pub fn new(server: &Server) -> Tape {
-        Tape { before: server.clone(), entries: VecDeque::new() }
+    /// `server` and its numbers as they are before the first event.
+    pub fn new(server: &Server, policy: &Policy) -> Tape {
+        Tape { before: server.clone(), policy: policy.clone(), entries: VecDeque::new() }
     }
 
     /// Call it after each `step`, with what `step` was given and the server that it gave.
@@ -47,20 +52,28 @@ impl Tape {
         if self.entries.len() == TAPE_EVENTS_MAX
             && let Some(oldest) = self.entries.pop_front()
         {
+            if let Some(policy) = oldest.policy {
+                self.policy = *policy;
+            }
             let mut unused = Vec::new();
             self.before =
-                step(self.before.clone(), oldest.event, oldest.at, policy, oldest.dice, &mut unused);
+                step(self.before.clone(), oldest.event, oldest.at, &self.policy, oldest.dice, &mut unused);
         }
-        self.entries.push_back(Entry { at, dice, event, state: after.state(), phase: after.phase() });
+        let last = self.entries.iter().rev().find_map(|entry| entry.policy.as_deref());
+        let policy = (last.unwrap_or(&self.policy) != policy).then(|| Box::new(policy.clone()));
+        self.entries.push_back(Entry { policy, at, dice, event, state: after.state(), phase: after.phase() });
     }
 
     pub fn entries(&self) -> impl Iterator<Item = &Entry> {
         self.entries.iter()
     }
 
-    pub fn print(&self, policy: &Policy) -> String {
-        let mut text = format!("{TITLE}\npolicy {}\nserver {}\n", json(policy), json(&self.before));
+    pub fn print(&self) -> String {
+        let mut text = format!("{TITLE}\npolicy {}\nserver {}\n", json(&self.policy), json(&self.before));
         for entry in &self.entries {
+            if let Some(policy) = &entry.policy {
+                writeln!(text, "policy {}", json(policy)).expect("writing to a String cannot fail");
+            }
             let (seconds, nanos) = (entry.at.0.as_secs(), entry.at.0.subsec_nanos());
             let event = json(&entry.event);
             writeln!(text, "{seconds}.{nanos:09} {} {event} -> {} {}", entry.dice, entry.state, entry.phase)
@@ -75,8 +88,20 @@ impl Tape {
 pub struct Reading {
     pub policy: Policy,
     pub server: Server,
-    /// Time, dice, event, and the text `state phase`.
-    pub entries: Vec<(Time, f64, Event, String)>,
+    pub lines: Vec<Line>,
+}
+
+/// What stands below the head of a tape.
+#[derive(Clone, Debug)]
+pub enum Line {
+    Policy(Box<Policy>),
+    Event {
+        at: Time,
+        dice: f64,
+        event: Event,
+        /// The text `state phase`.
+        led: String,
+    },
 }
 
 impl Reading {
@@ -88,17 +113,26 @@ impl Reading {
         }
         let policy = value(lines.next(), "policy ")?;
         let server = value(lines.next(), "server ")?;
-        let entries =
-            lines.map(|(n, line)| entry(line).ok_or_else(|| format!("line {n}: not an event: {line}")));
-        Ok(Reading { policy, server, entries: entries.collect::<Result<_, _>>()? })
+        let lines = lines.map(|(n, line)| match line.strip_prefix("policy ") {
+            Some(_) => value(Some((n, line)), "policy ").map(|policy| Line::Policy(Box::new(policy))),
+            None => entry(line).ok_or_else(|| format!("line {n}: not an event: {line}")),
+        });
+        Ok(Reading { policy, server, lines: lines.collect::<Result<_, _>>()? })
     }
 
     /// Plays it on the machine of this build; the first event that leads elsewhere is the error.
     pub fn replay(&self) -> Result<Server, String> {
-        let mut server = self.server.clone();
+        let (mut server, mut policy) = (self.server.clone(), &self.policy);
         let mut unused = Vec::new();
-        for (at, dice, event, expected) in &self.entries {
-            server = step(server, *event, *at, &self.policy, *dice, &mut unused);
+        for line in &self.lines {
+            let (at, dice, event, expected) = match line {
+                Line::Policy(changed) => {
+                    policy = changed;
+                    continue;
+                }
+                Line::Event { at, dice, event, led } => (at, dice, event, led),
+            };
+            server = step(server, *event, *at, policy, *dice, &mut unused);
             let led = format!("{} {}", server.state(), server.phase());
             if led.trim_end() != expected {
                 return Err(format!(
@@ -121,13 +155,14 @@ fn value<T: serde::de::DeserializeOwned>(line: Option<(usize, &str)>, name: &str
     serde_json::from_str(text).map_err(|why| format!("line {n}: {name}: {why}"))
 }
 
-fn entry(line: &str) -> Option<(Time, f64, Event, String)> {
+fn entry(line: &str) -> Option<Line> {
     let (line, led) = line.split_once(" -> ")?;
     let (at, line) = line.split_once(' ')?;
     let (dice, event) = line.split_once(' ')?;
     let (seconds, nanos) = at.split_once('.')?;
     let at = Time(Duration::new(seconds.parse().ok()?, nanos.parse().ok()?));
-    Some((at, dice.parse().ok()?, serde_json::from_str(event).ok()?, led.trim_end().to_owned()))
+    let (dice, event) = (dice.parse().ok()?, serde_json::from_str(event).ok()?);
+    Some(Line::Event { at, dice, event, led: led.trim_end().to_owned() })
 }
 
 #[cfg(test)]
@@ -137,14 +172,17 @@ mod tests {
     use crate::base::id::Life;
 
     /// A server that is started and dies, over and over; its tape after `lives` of that.
-    fn tape_of(lives: u64) -> (Tape, Policy, Server) {
-        let policy = Policy { auto_disable: false, ..Policy::default() };
+    fn tape_of(lives: u64) -> (Tape, Server) {
+        let mut policy = Policy { auto_disable: false, ..Policy::default() };
         let mut server = Server::new(true, false, Time::ZERO);
-        let mut tape = Tape::new(&server);
+        let mut tape = Tape::new(&server, &policy);
         let mut now = Time::from_ms(1);
         let mut feed = |event, pause_ms| {
             now = now + Duration::from_millis(pause_ms);
             let dice = (now.as_ms() % 97) as f64 / 97.0;
+            if matches!(event, Event::Admitted(Life(life)) if life % 3 == 0) {
+                policy.connect_timeout += Duration::from_secs(1);
+            }
             server = step(server.clone(), event, now, &policy, dice, &mut Vec::new());
             tape.record(event, now, &policy, dice, &server);
         };
@@ -166,24 +204,25 @@ mod tests {
             }
             feed(Event::Due, 400_000);
         }
-        (tape, policy, server)
+        (tape, server)
     }
 
     #[test]
     fn a_printed_tape_replays() {
         for lives in [1, 7, 8, 9, 40] {
-            let (tape, policy, server) = tape_of(lives);
+            let (tape, server) = tape_of(lives);
             assert!(tape.entries().count() <= TAPE_EVENTS_MAX);
-            let reading = Reading::parse(&tape.print(&policy)).unwrap();
-            assert_eq!(reading.entries.len(), tape.entries().count());
+            let reading = Reading::parse(&tape.print()).unwrap();
+            let events = reading.lines.iter().filter(|line| matches!(line, Line::Event { .. }));
+            assert_eq!(events.count(), tape.entries().count());
             assert_eq!(reading.replay().unwrap(), server, "{lives} lives");
         }
     }
 
     #[test]
     fn a_tape_that_leads_elsewhere_says_where() {
-        let (tape, policy, _) = tape_of(1);
-        let text = tape.print(&policy).replace("-> ready", "-> sleeping");
+        let (tape, _) = tape_of(1);
+        let text = tape.print().replace("-> ready", "-> sleeping");
         let why = Reading::parse(&text).unwrap().replay().unwrap_err();
         assert!(why.contains("the tape says sleeping, replayed: ready"), "{why}");
     }
@@ -198,7 +237,7 @@ mod tests {
         check("", "line 1: expected");
         check("mcpvisor tape 1\n", "the tape ends before its `policy `line");
         check("mcpvisor tape 1\npolicy 3", "line 2: policy ");
-        let (tape, policy, _) = tape_of(1);
-        check(&(tape.print(&policy) + "noise\n"), "line 16: not an event: noise");
+        let (tape, _) = tape_of(1);
+        check(&(tape.print() + "noise\n"), "line 16: not an event: noise");
     }
 }

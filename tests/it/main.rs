@@ -24,6 +24,7 @@ mod remote;
 mod resilience;
 mod routing;
 mod sim;
+mod starts;
 mod stdio;
 mod store;
 mod support;

@@ -131,12 +131,12 @@ fn a_seed_replays() {
 fn tapes_of_a_world_replay() {
     for seed in base()..base() + 5 {
         let mut world = World::new(seed, Plant::None, false);
-        world.tapes = world.actors.iter().map(|actor| Tape::new(&actor.server)).collect();
+        world.tapes = world.actors.iter().map(|actor| Tape::new(&actor.server, &actor.policy)).collect();
         if let Err(failure) = world.run() {
             fail(seed, &failure);
         }
         for (tape, actor) in world.tapes.iter().zip(&world.actors) {
-            let text = tape.print(&actor.policy);
+            let text = tape.print();
             let replayed = Reading::parse(&text).and_then(|reading| reading.replay());
             assert_eq!(replayed.as_ref(), Ok(&actor.server), "SIM_SEED={seed} {}\n{text}", actor.name);
         }

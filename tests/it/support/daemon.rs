@@ -182,6 +182,11 @@ impl Daemon {
         processes::assert_none_left(&self.mark, self.pid_file(), within);
     }
 
+    /// Where it keeps what it learns.
+    pub fn state_dir(&self) -> String {
+        self.tmp.join("state")
+    }
+
     /// Stdout and stderr so far.
     pub fn output(&self) -> (String, String) {
         self.output.text()
