@@ -336,8 +336,8 @@ pub const VALUE_ROWS_MAX: usize = 4096;
 
 /// Bytes of one remembered value, and of all of them, which are kept in memory too; a larger one is refused, and
 /// past the sum the oldest are forgotten.
-pub const VALUE_BYTES_MAX: usize = 64 << 10;
-pub const VALUES_BYTES_MAX: usize = 4 << 20;
+pub const VALUE_BYTES_MAX: usize = 512 << 10;
+pub const VALUES_BYTES_MAX: usize = 16 << 20;
 
 /// Rows that changed and are not on the disk yet. Past this (a disk that is full for days) the whole database is
 /// written anew at the next success, which is no more than its rows.

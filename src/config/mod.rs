@@ -66,6 +66,8 @@ pub struct Config {
     pub log_level: log::LevelFilter,
     /// How long the first list of tools waits for servers that are in their first start.
     pub list_wait: Duration,
+    /// How long a lazy server may be without a call before it is stopped, where its entry says nothing else.
+    pub idle_timeout: Duration,
     /// The deadline of a call.
     pub call_timeout: Duration,
     pub connections: Connections,
@@ -148,6 +150,9 @@ pub struct ServerConfig {
     pub name: ServerName,
     pub slug: Slug,
     pub enabled: bool,
+    /// Started by a call, and stopped when none came for `idle_timeout`.
+    pub lazy: bool,
+    pub idle_timeout: Option<Duration>,
     pub launch: Launch,
     /// Why it cannot run as written, with file, line, column and key. It stays parked until the entry changes.
     pub problem: Option<Fault>,
@@ -237,6 +242,11 @@ impl Config {
         server.cidfile_timeout.unwrap_or(self.cidfile_timeout)
     }
 
+    /// How long this server may be without a call before it is stopped; only for one that is lazy.
+    pub fn idle_timeout(&self, server: &ServerConfig) -> Duration {
+        server.idle_timeout.unwrap_or(self.idle_timeout)
+    }
+
     /// From the request to stop this server until SIGKILL.
     pub fn stop_grace(&self, server: &ServerConfig) -> Duration {
         server.stop_grace.unwrap_or(self.cleanup.process_kill_timeout)
@@ -255,6 +265,7 @@ impl Default for Config {
             trusted_hosts: Vec::new(),
             log_level: log::LevelFilter::Info,
             list_wait: seconds(2),
+            idle_timeout: seconds(300),
             call_timeout: seconds(120),
             connections: Connections {
                 concurrent_max: 20,

@@ -67,6 +67,7 @@ fn settings(mut fields: Fields, notes: &mut Notes) -> Option<Config> {
         trusted_hosts: trusted_hosts(&mut fields, notes),
         log_level: log_level(&mut fields, notes).unwrap_or(default.log_level),
         list_wait: span(&mut fields, &["list_wait"], Allowed::ANY, default.list_wait, notes),
+        idle_timeout: span(&mut fields, &["idle_timeout"], Allowed::SOME, default.idle_timeout, notes),
         call_timeout: span(&mut fields, &call_names, Allowed::SOME, default.call_timeout, notes),
         connections: connections(&mut fields, default.connections, notes),
         auto_disable: auto_disable(&mut fields, default.auto_disable, notes),

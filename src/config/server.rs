@@ -127,6 +127,8 @@ fn read(entry: &Entry, slug: Slug, defaults: &isolation::Defaults, notes: &mut N
         name: ServerName(entry.name.clone()),
         slug,
         enabled: true,
+        lazy: false,
+        idle_timeout: None,
         launch: Launch::Unsupported,
         problem: None,
         connection_timeout: None,
@@ -165,13 +167,14 @@ fn read_fields(
     server.isolation = isolation::of_entry(&mut fields, &what, defaults, notes);
     server.engine = isolation::engine(&mut fields, notes);
     server.launch = launch.unwrap_or(Launch::Unsupported);
-    server.enabled = enabled(&mut fields, notes);
+    (server.enabled, server.lazy) = startup(&mut fields, notes);
     quarantine(&mut fields, notes);
     let mut span = |key, allowed| fields.span(&[key], Unit::Seconds, allowed, "the global value", notes);
     server.connection_timeout = span("connection_timeout", Allowed::SOME);
     server.call_timeout = span("call_timeout", Allowed::SOME);
     server.health_check_interval = span("health_check_interval", Allowed::PROBE);
     server.stop_grace = span("stop_grace", Allowed::ANY);
+    server.idle_timeout = span("idle_timeout", Allowed::SOME);
     server.cidfile_timeout = span("cidfile_timeout_seconds", Allowed::SOME);
     server.client_features = client_features(&mut fields, notes);
     server.era = era(&mut fields, notes);
@@ -225,36 +228,34 @@ fn name(entry: &Entry, fields: &mut Fields, notes: &mut Notes) {
     }
 }
 
-/// Disabled if any of `enabled`, `disabled` (Cline's) and `startup_mode` says so.
-fn enabled(fields: &mut Fields, notes: &mut Notes) -> bool {
+/// Whether it is enabled, and whether it is started by its first call only. Disabled if any of `enabled`, `disabled`
+/// (Cline's) and `startup_mode` says so.
+fn startup(fields: &mut Fields, notes: &mut Notes) -> (bool, bool) {
     let on = flag(fields, "enabled", notes).unwrap_or(true);
     let off = flag(fields, "disabled", notes).unwrap_or(false);
-    let Some(field) = fields.take("startup_mode") else { return on && !off };
+    let Some(field) = fields.take("startup_mode") else { return (on && !off, false) };
     const MODES: [&str; 6] = ["active", "disabled", "lazy", "lazy_loading", "quarantined", "auto_disabled"];
-    let active = match field.text() {
-        Some("active" | "") => true,
-        Some("disabled") => false,
-        Some("lazy" | "lazy_loading") => {
-            notes.warn(&field.spot, "not yet supported", "the server is started at once and kept");
-            true
-        }
+    let (active, lazy) = match field.text() {
+        Some("active" | "") => (true, false),
+        Some("disabled") => (false, false),
+        Some("lazy" | "lazy_loading") => (true, true),
         Some("auto_disabled") => {
             let message = "taken as `active`: which servers are auto-disabled is not read from the config";
             notes.warn(&field.spot, message, "write `disabled` to keep it off");
-            true
+            (true, false)
         }
         Some("quarantined") => {
             quarantined(&field, notes);
-            true
+            (true, false)
         }
         other => {
             let near = other.and_then(|typed| nearest(&shorten(typed, 64), MODES));
             let hint = near.map(|near| format!("did you mean `{near}`?")).unwrap_or_default();
-            notes.bad(&field.spot, "expected `active` or `disabled`", hint);
-            true
+            notes.bad(&field.spot, "expected `active`, `lazy` or `disabled`", hint);
+            (true, false)
         }
     };
-    on && !off && active
+    (on && !off && active, lazy)
 }
 
 fn quarantine(fields: &mut Fields, notes: &mut Notes) {

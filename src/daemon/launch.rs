@@ -123,6 +123,7 @@ pub fn policy(config: &Config, entry: &ServerConfig) -> Policy {
     let plain = Policy::default();
     let stop_grace = config.stop_grace(entry);
     Policy {
+        lazy: entry.lazy,
         connect_timeout: config.connection_timeout(entry),
         eof_grace: plain.eof_grace.min(stop_grace / 2),
         stop_grace,

@@ -19,7 +19,7 @@ use crate::gateway::reply;
 use crate::gateway::router::Router;
 use crate::mcp::seal::Sealer;
 use crate::server::board::Board;
-use crate::server::handle::Ear;
+use crate::server::handle::{Ear, Needed};
 use crate::server::registry::Registry;
 use crate::store::Store;
 use std::io;
@@ -39,6 +39,12 @@ impl Clients {
     pub fn new() -> io::Result<Clients> {
         let interest = Interest { sessions: Arc::default(), listeners: Arc::<Listeners>::default() };
         Ok(Clients { interest, asks: Arc::default(), hub: Hub::start()? })
+    }
+
+    /// Knows whether somebody has subscribed to what a server has.
+    pub fn needed(&self) -> Arc<Needed> {
+        let interest = self.interest.clone();
+        Arc::new(move |server| !interest.of(server).is_empty())
     }
 
     /// Hears what servers say of their own accord.

@@ -21,9 +21,10 @@ use crate::reaper::sweep::Survey;
 use crate::server::board::Board;
 use crate::server::eras::Setting;
 use crate::server::gate::Gate;
-use crate::server::handle::{Ear, Traits};
+use crate::server::handle::{Ear, Needed, Traits};
 use crate::server::history::History;
 use crate::server::registry::Registry;
+use crate::server::sleep::Sleep;
 use crate::server::supervisor::{self, Charge};
 use crate::store::Store;
 use crate::sys::cgroup::Cgroup;
@@ -85,6 +86,7 @@ pub fn run(setup: &Setup, mut guardian: Option<Link>, started: impl FnOnce(&Star
         keeper: &keeper,
         board: &board,
         ear: clients.ear(),
+        needed: clients.needed(),
         logs: instance.dir.join("logs"),
         containers: &containers,
         store: &store,
@@ -212,6 +214,7 @@ struct House<'a> {
     keeper: &'a Arc<Keeper>,
     board: &'a Board,
     ear: Arc<Ear>,
+    needed: Arc<Needed>,
     logs: PathBuf,
     containers: &'a Containers,
     store: &'a Store,
@@ -272,6 +275,7 @@ fn charge(config: &Config, entry: &ServerConfig, place: usize, house: &House<'_>
         history: History::open(store, entry.name.as_str(), program, launch::entry_hash(entry)),
         ceiling: launch::ceiling(config, entry),
         place,
+        sleep: entry.lazy.then(|| Sleep::new(config.idle_timeout(entry), house.needed.clone())),
         problem: entry.problem.clone(),
         wanted: entry.enabled,
     }

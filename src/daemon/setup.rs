@@ -111,6 +111,8 @@ fn demo_config() -> Config {
         name: ServerName::from("demo"),
         slug: Slug::of("demo"),
         enabled: true,
+        lazy: false,
+        idle_timeout: None,
         launch: Launch::Process {
             command: plain(&exe.to_string_lossy()),
             args: vec![plain("demo-server")],

@@ -256,14 +256,23 @@ impl Router {
         if let Some(link) = server.link() {
             return Ok(link);
         }
-        if matches!(server.status().state, "queued" | "sleeping") {
-            server.tell(Report::Event(Event::Wake, None));
-        }
+        // It is asleep, or falls asleep while we wait; in line, it goes before those whom nobody waits for.
+        let mut woken = None;
+        let mut wake = |state: &'static str, life| {
+            let wakes = matches!(state, "queued" | "sleeping" | "stopping");
+            if wakes && woken != Some((state, life)) {
+                woken = Some((state, life));
+                server.tell(Report::Event(Event::Wake, None));
+            }
+        };
         let settled = || match server.link() {
             _ if is_cancelled() => Some(Err(Fault::new(FaultKind::Cancelled, "cancelled by the client"))),
             Some(link) => Some(Ok(link)),
-            None => (!server.status().is_coming() && server.status().state != "ready")
-                .then(|| Err(not_ready(server))),
+            None => {
+                let status = server.status();
+                wake(status.state, status.life);
+                (!status.is_coming() && status.state != "ready").then(|| Err(not_ready(server)))
+            }
         };
         self.board.wait(deadline, settled).unwrap_or_else(|| Err(not_ready(server)))
     }

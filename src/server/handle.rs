@@ -69,6 +69,10 @@ pub struct Known {
 }
 
 impl Known {
+    pub(super) fn new(greeting: Greeting, lists: [Option<Vec<Item>>; 4]) -> Known {
+        Known { greeting: Some(Arc::new(greeting)), lists: lists.map(|list| list.map(Arc::new)) }
+    }
+
     pub fn list(&self, kind: Kind) -> Option<Arc<Vec<Item>>> {
         self.lists[kind as usize].clone()
     }
@@ -97,6 +101,9 @@ pub enum Said<'a> {
 
 /// Who hears what servers say. Called on a life's thread: it must not block.
 pub type Ear = dyn Fn(&Server, &Arc<Link>, &Said<'_>) + Send + Sync;
+
+/// Whether clients have a use for a server that gets no calls: they have subscribed to what it has.
+pub type Needed = dyn Fn(&ServerName) -> bool + Send + Sync;
 
 /// What a server is given for its whole time.
 pub struct Traits {
@@ -149,7 +156,7 @@ impl Server {
     /// one that nobody has used does.
     pub fn is_usable_by(&self, era: Option<Era>, link: &Link) -> bool {
         let other = era.filter(|era| self.eras.wanted(*era, link.era()));
-        let Some(era) = other.filter(|_| link.leave_unused()) else { return link.use_it() };
+        let Some(era) = other.filter(|_| link.leave(0)) else { return link.use_it() };
         let message = format!("{} is greeted in the {} era, which its client speaks", self.name, era.name());
         log::info!("{message}");
         let fault = Fault::new(FaultKind::Stopped, message);
@@ -203,6 +210,11 @@ impl Server {
 
     pub(super) fn greeted(&self, greeting: Greeting) {
         self.known.write().greeting = Some(Arc::new(greeting));
+    }
+
+    /// What an earlier run of the daemon knew of it; before anybody else has the server.
+    pub(super) fn recall(&self, known: Known) {
+        *self.known.write() = known;
     }
 
     /// Whether it is another list than before.

@@ -1,7 +1,9 @@
 //! What is kept of one server between two runs of the daemon: how long its starts took, what was counted against it,
 //! and whether it was given up. It is believed as long as the entry is the same.
 
+use super::handle::Known;
 use super::machine::{self, GivenUp, Past, Policy};
+use super::sleep;
 use super::starts::Starts;
 use crate::base::fault::{Fault, FaultKind};
 use crate::base::limits::HISTORY_FAULT_CHARS_MAX;
@@ -14,6 +16,7 @@ use std::time::Duration;
 /// Tables of the store, by the server's name.
 const STARTS: &str = "starts";
 const TALLIES: &str = "tallies";
+const LISTS: &str = "lists";
 
 /// A row of `tallies`. Times in ms since 1970.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
@@ -87,6 +90,21 @@ impl History {
             (fault, Wall(now.since))
         });
         Found { past, why }
+    }
+
+    /// What it said of itself in an earlier run.
+    pub fn known(&self) -> Option<Known> {
+        let json = self.store.as_ref()?.recall(LISTS, &self.name)?;
+        sleep::recall(&json, self.entry)
+    }
+
+    /// Keeps that, for a start without it.
+    pub fn keep_known(&self, known: &Known) {
+        if let (Some(store), Some(json)) = (&self.store, sleep::keep(self.entry, known))
+            && let Err(fault) = store.remember(LISTS, &self.name, &json)
+        {
+            log::warn!("{}: {fault}; the next daemon starts it to know its tools", self.name);
+        }
     }
 
     /// Keeps what is counted against it, if that has changed. `why`: the last fault.

@@ -21,7 +21,7 @@ use parking_lot::Mutex;
 use std::borrow::Cow;
 use std::collections::BTreeSet;
 use std::os::fd::OwnedFd;
-use std::sync::atomic::{AtomicU8, Ordering};
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, OnceLock};
 
 /// Who waits for an answer.
@@ -53,9 +53,12 @@ pub struct Link {
     way: Way,
     /// What is said with a modern server beside calls; nothing in the legacy era.
     modern: OnceLock<Mutex<Listening>>,
-    /// Whether a client's call has gone to this life: 0 no, 1 yes, 2 it makes way for a life of another era.
-    used: AtomicU8,
+    /// How many calls of clients have gone to this life; `LEFT` once no more may.
+    used: AtomicU64,
 }
+
+/// More calls than there can be.
+const LEFT: u64 = u64::MAX;
 
 /// How lines get to the server.
 #[derive(Debug)]
@@ -114,20 +117,20 @@ impl Link {
     }
 
     /// A client's call is about to go to this life. `false`: it makes way.
-    fn claim(&self, as_used: u8) -> bool {
-        match self.used.compare_exchange(0, as_used, Ordering::AcqRel, Ordering::Acquire) {
-            Ok(_) => true,
-            Err(now) => now == as_used,
-        }
-    }
-
     pub(super) fn use_it(&self) -> bool {
-        self.claim(1)
+        let one_more = |used| (used != LEFT).then(|| used + 1);
+        self.used.fetch_update(Ordering::AcqRel, Ordering::Acquire, one_more).is_ok()
     }
 
-    /// If nobody has used it, nobody will.
-    pub(super) fn leave_unused(&self) -> bool {
-        self.claim(2)
+    /// How many calls it has had.
+    pub(super) fn uses(&self) -> u64 {
+        self.used.load(Ordering::Acquire)
+    }
+
+    /// If it has had no more calls than so many, it will have no more. Twice is harmless.
+    pub(super) fn leave(&self, uses: u64) -> bool {
+        let left = self.used.compare_exchange(uses, LEFT, Ordering::AcqRel, Ordering::Acquire);
+        left.is_ok() || left == Err(LEFT)
     }
 
     pub fn remote(life: Life, remote: Remote) -> Link {
@@ -135,7 +138,7 @@ impl Link {
     }
 
     fn over_way(life: Life, way: Way) -> Link {
-        Link { life, calls: Mutex::new(Calls::new()), way, modern: OnceLock::new(), used: AtomicU8::new(0) }
+        Link { life, calls: Mutex::new(Calls::new()), way, modern: OnceLock::new(), used: AtomicU64::new(0) }
     }
 
     /// Whether the server runs elsewhere.

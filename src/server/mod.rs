@@ -23,6 +23,7 @@ pub mod outbox;
 mod process;
 pub mod registry;
 pub mod remote;
+pub mod sleep;
 pub mod slot;
 pub mod starts;
 pub mod status;

@@ -11,6 +11,7 @@ use super::life::{self, Birth};
 use super::link::Link;
 use super::machine::{self, Action, Event, Policy};
 use super::orders::{Order, Orders};
+use super::sleep::Sleep;
 use super::starts::Ceiling;
 use super::status::{Happened, Status};
 use super::tape::Tape;
@@ -57,6 +58,8 @@ pub struct Charge {
     pub ceiling: Ceiling,
     /// Its place in the config.
     pub place: usize,
+    /// It sleeps while nobody calls it.
+    pub sleep: Option<Sleep>,
     /// Why its entry cannot be run as it is.
     pub problem: Option<Fault>,
     /// Whether it is to run from the beginning; otherwise `Event::Want(true)` starts it.
@@ -72,16 +75,20 @@ pub fn start(
 ) -> io::Result<(Arc<Server>, JoinHandle<()>)> {
     let (sender, inbox): (Sender<Report>, Receiver<Report>) = bounded(INBOX_MESSAGES_MAX);
     let (needs_engine, now) = (charge.engine.is_some(), clock::now());
+    let known = charge.sleep.as_ref().and_then(|_| charge.history.known());
     let mut last_error = None;
     let machine = if charge.wanted {
         let Found { past, why } = charge.history.found(&charge.policy, clock::wall());
         last_error = why;
-        machine::Server::resume(needs_engine, false, past, now)
+        machine::Server::resume(needs_engine, known.is_some(), past, now)
     } else {
-        machine::Server::new(needs_engine, false, now)
+        machine::Server::new(needs_engine, known.is_some(), now)
     };
     let first = first_status(&charge, &machine);
     let server = Arc::new(Server::new(first, charge.traits, board, sender));
+    if let Some(known) = known {
+        server.recall(known);
+    }
     let tape = Tape::new(&machine, &charge.policy);
     let name = format!("sup:{}", server.slug);
     let mut supervisor = Supervisor {
@@ -94,6 +101,7 @@ pub fn start(
         ceiling: charge.ceiling,
         place: charge.place,
         start: Start::default(),
+        sleep: charge.sleep,
         gate: Box::new(gate),
         orders: None,
         pid: None,
@@ -131,6 +139,7 @@ struct Supervisor {
     ceiling: Ceiling,
     place: usize,
     start: Start,
+    sleep: Option<Sleep>,
     gate: Box<dyn Fn(GateRequest) + Send>,
     /// The mailbox of the current life.
     orders: Option<(Life, Orders)>,
@@ -172,16 +181,20 @@ impl Supervisor {
 
     fn run(mut self, inbox: &Receiver<Report>) {
         loop {
-            let report = match self.machine.next_deadline() {
+            let due = self.machine.next_deadline().map(|(at, _)| at);
+            let look = self.sleep.as_ref().and_then(Sleep::next_look);
+            let report = match due.into_iter().chain(look).min() {
                 None => inbox.recv().map_err(|_| RecvTimeoutError::Disconnected),
-                Some((at, _)) => inbox.recv_deadline(clock::instant(at)),
+                Some(at) => inbox.recv_deadline(clock::instant(at)),
             };
             match report {
                 Ok(report) => self.take(report),
+                // Too early, it changes nothing.
                 Err(RecvTimeoutError::Timeout) => self.step(Event::Due),
                 // Not while we live: our own `server` holds a sender.
                 Err(RecvTimeoutError::Disconnected) => return,
             }
+            self.sleep_if_idle();
             if self.retired && self.machine.life().is_none() {
                 return;
             }
@@ -214,6 +227,7 @@ impl Supervisor {
             Report::Happened(happened) => self.happened(happened),
             Report::Listed(life) => {
                 log::info!("{}: what it lists has changed (life {life})", self.server.name);
+                self.keep_known();
                 self.publish();
             }
             Report::Retire => {
@@ -246,6 +260,9 @@ impl Supervisor {
         let after = (self.machine.state(), self.machine.phase());
         self.freeze_or_thaw(before.1);
         self.clock_start(event, before.0, now);
+        if before.0 != after.0 && after.0 == "ready" {
+            self.keep_known();
+        }
         if matches!(event, Event::Discovered(_) | Event::ProbeOk(_)) && after.0 == "ready" {
             self.last_success = Some(clock::wall());
         }
@@ -280,6 +297,25 @@ impl Supervisor {
         if let Some((event, fault)) = unborn {
             self.heard_fault(event, fault);
             self.step(event);
+        }
+    }
+
+    /// What is needed to be listed while it sleeps.
+    fn keep_known(&self) {
+        if self.sleep.is_some() {
+            self.history.keep_known(&self.server.known());
+        }
+    }
+
+    /// Nobody has called it for long enough: whoever does from now on waits for its next life.
+    fn sleep_if_idle(&mut self) {
+        let Some(sleep) = &mut self.sleep else { return };
+        let link = self.server.link();
+        if sleep.look(&self.server.name, link.as_deref(), clock::now())
+            && let Some(link) = link
+        {
+            self.server.close(link.life);
+            self.step(Event::Idle(link.life));
         }
     }
 

@@ -6,6 +6,7 @@
 )]
 
 use crate::support::daemon::{Daemon, server};
+use crate::support::mcp::Mcp;
 use crate::support::{TempDir, demo_config, demo_entry, measure_over, until_within};
 use serde_json::{Value, json};
 use std::fs;
@@ -87,6 +88,57 @@ fn who_is_known_to_be_quick_starts_first() {
     let second = daemon.wait_until("z is ready", |status| state(status, "z") == "ready");
     assert_ne!(state(&second, "slow"), "ready", "{second:#}");
     assert_ne!(state(&second, "slower"), "ready", "{second:#}");
+}
+
+/// A lazy server, and one beside it that is always there.
+fn lazy() -> Value {
+    let mut config = demo_config(&[("lazy", "--tools 2"), ("other", "")]);
+    config["mcpServers"]["lazy"]["startup_mode"] = json!("lazy");
+    config["mcpServers"]["lazy"]["idle_timeout"] = json!("1s");
+    config
+}
+
+#[test]
+fn a_lazy_server_sleeps_until_it_is_called_and_its_tools_stay_listed() {
+    let daemon = Daemon::start(&lazy(), &[]);
+    // Its tools are not known yet: it starts once.
+    let status = daemon.wait_until("asleep", |status| state(status, "lazy") == "sleeping");
+    assert_eq!(server(&status, "lazy")["pid"], Value::Null);
+    let mut client = daemon.client();
+    assert!(client.tools().contains(&"lazy__extra_2".to_owned()));
+    let first: u32 = client.text("lazy__pid", json!({})).parse().unwrap();
+    let second: u32 = client.text("lazy__pid", json!({})).parse().unwrap();
+    assert_eq!(first, second, "it stays while it is called");
+    // A call that takes longer than the patience is no idleness.
+    client.text("lazy__sleep", json!({"ms": 2500}));
+    assert_eq!(client.text("lazy__pid", json!({})).parse::<u32>().unwrap(), first);
+    daemon.wait_state("lazy", "sleeping");
+    assert_ne!(client.text("lazy__pid", json!({})).parse::<u32>().unwrap(), first);
+
+    // The next daemon knows its tools, and starts nothing.
+    let daemon = Daemon::start_in(stopped(daemon), &lazy(), &[]);
+    let row = daemon.status();
+    let row = server(&row, "lazy");
+    assert_eq!((&row["state"], &row["life"], &row["tools"]), (&json!("sleeping"), &Value::Null, &json!(8)));
+    let mut client = daemon.client();
+    assert!(client.tools().contains(&"lazy__extra_2".to_owned()));
+    let mut alone = Mcp::connect(&daemon.server_url("lazy"));
+    assert_eq!(daemon.status()["servers"][0]["life"], Value::Null, "greeting and lists wake nobody");
+    assert_eq!(alone.text("echo", json!({"text": "awake"})), "awake");
+    assert_eq!(daemon.wait_state("lazy", "sleeping")["restarts"], 0);
+}
+
+#[test]
+fn calls_and_sleep_at_the_same_moment_lose_nothing() {
+    let mut config = lazy();
+    config["mcpServers"]["lazy"]["idle_timeout"] = json!("20ms");
+    let daemon = Daemon::start(&config, &[]);
+    let mut client = daemon.client();
+    for n in 0..60_u64 {
+        let text = format!("call {n}");
+        assert_eq!(client.text("lazy__echo", json!({"text": text})), text);
+        measure_over(Duration::from_millis(n % 30));
+    }
 }
 
 /// CPU ticks that a process has used.
