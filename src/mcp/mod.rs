@@ -9,6 +9,7 @@ pub mod features;
 pub mod handshake;
 pub mod headers;
 pub mod held;
+pub mod input;
 pub mod items;
 pub mod line;
 pub mod meta;
