@@ -50,8 +50,7 @@ pub struct Owner {
 
 /// A request, however it is written, without what differs from one round to the next.
 pub fn digest_of(method: &str, params: &str) -> [u8; 32] {
-    let params =
-        meta::members(params, &[("inputResponses", None), ("requestState", None), ("_meta", None)]);
+    let params = meta::members(params, &[("inputResponses", None), ("requestState", None), ("_meta", None)]);
     // Numbers that are beyond a double make it no value; it is compared as it was written then.
     let same = serde_json::from_str::<serde_json::Value>(&params).map_or(params, |value| value.to_string());
     let mut bytes = [0; 32];
@@ -102,6 +101,8 @@ pub enum Full {
     OfOne,
     /// The client has been asked as often as may be.
     Rounds,
+    /// Nobody is waited for any more.
+    Ended,
 }
 
 impl Full {
@@ -110,6 +111,7 @@ impl Full {
             Full::All => "too many calls wait for what their clients say",
             Full::OfOne => "too many calls wait for what this client says",
             Full::Rounds => "the client was asked too often in one call",
+            Full::Ended => "nobody is waited for any more",
         }
     }
 }
@@ -327,7 +329,12 @@ mod tests {
             held.hold_again(state.id, call, at(20)).unwrap()
         };
         check(again, &own, 19, Ok("call"));
-        check(|held, state| State { round: again(held, state).round - 1, ..state }, &own, 1, Err(Refused::Replayed));
+        check(
+            |held, state| State { round: again(held, state).round - 1, ..state },
+            &own,
+            1,
+            Err(Refused::Replayed),
+        );
         let over = |held: &mut Held<&'static str>, state: State| {
             go(held, state);
             held.over(state.id);
