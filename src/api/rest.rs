@@ -197,7 +197,7 @@ impl Api {
                     let fault = Fault::new(FaultKind::CallTimeout, "no answer within the time given");
                     break Answer::Fault(fault);
                 }
-                Heard::Message(_) | Heard::Quiet => (),
+                Heard::Message(_) | Heard::Asked | Heard::Quiet => (),
             }
         };
         drop(watch);

@@ -89,6 +89,31 @@ pub const BATCH_MESSAGES_MAX: usize = 256;
 /// Requests of servers that wait for clients; one more is refused at once.
 pub const ASKS_MAX: usize = 1024;
 
+/// Calls of modern clients that are held while their servers, of the legacy era, have asked something, in the whole
+/// daemon and of one principal; one more is not held: what its server asks is refused.
+pub const HELD_CALLS_MAX: usize = 256;
+pub const HELD_CALLS_OF_ONE_MAX: usize = 64;
+
+/// How long a client may take to answer what is asked of it across the eras. 10 min: a person reads and thinks; a held
+/// call is cancelled then, and a call that asked a legacy client ends with an error.
+pub const INPUT_PATIENCE: Duration = Duration::from_secs(10 * 60);
+
+/// Times that one call may ask its client across the eras; then it is refused, or ends with an error.
+pub const INPUT_ROUNDS_MAX: u32 = 16;
+
+/// Questions in one of those rounds; one more is refused, or ends the call with an error.
+pub const INPUT_QUESTIONS_MAX: usize = 32;
+
+/// What a server asks within this time of its first question is asked in the same round. 30 ms: servers that ask several
+/// things at once write them in one go; one that asks more later asks in the next round.
+pub const INPUT_GATHERING: Duration = Duration::from_millis(30);
+
+/// Between a result that wants nothing but to be asked again and asking again.
+pub const INPUT_PAUSE: Duration = Duration::from_millis(250);
+
+/// Held calls that have ended and are remembered, to tell a client that comes again what became of its call.
+pub const HELD_ENDED_MAX: usize = 1024;
+
 /// One line toward a server. 10 MiB: servers on the TypeScript SDK never answer again after a longer one (measured);
 /// a call that is longer is answered `too_large` and not sent.
 pub const REQUEST_LINE_BYTES_MAX: usize = 10 << 20;

@@ -240,6 +240,8 @@ impl MainLoop {
         let begun = clock::now();
         let drain = if short { SHORT_DRAIN } else { running.budget.drain };
         log::info!("shutting down: calls in flight have {} to end", text::span(drain));
+        // Their clients cannot come again.
+        running.front.methods.held.end();
         let (http, (alive, drained)) = (running.http.clone(), bounded::<Infallible>(0));
         let cut_after = drain + running.budget.stop + ANSWERS_OUT;
         // Without a thread to drain in, the servers are stopped at once; their calls are answered by that.

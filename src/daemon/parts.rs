@@ -8,6 +8,7 @@ use crate::gateway::asks::Asks;
 use crate::gateway::catalogue::{Announced, Cache};
 use crate::gateway::early::Early;
 use crate::gateway::front::Front;
+use crate::gateway::held::{HeldCall, HeldCalls};
 use crate::gateway::http::{Exchange, Handler, HttpServer, Listener, Peer, Request, Settings};
 use crate::gateway::hub::Hub;
 use crate::gateway::interest::Interest;
@@ -83,6 +84,7 @@ impl Parts {
             sessions: interest.sessions.clone(),
             interest,
             hub: hub.clone(),
+            held: HeldCalls::new(HeldCall::give_up),
             announced: Announced::default(),
             list_wait: config.list_wait,
         };

@@ -1,6 +1,9 @@
 //! Who may speak to the endpoint at all: Host and Origin (DNS rebinding), and the token if there is one.
 
+use super::http::Peer;
+use super::http::Request;
 use crate::base::fault::{Fault, FaultKind};
+use ring::digest;
 use std::net::{IpAddr, SocketAddr};
 
 /// Fixed when the daemon starts.
@@ -73,6 +76,23 @@ impl Access {
             || ip(name).is_some_and(|ip| ip.is_loopback())
             || self.trusted_hosts.iter().any(|host| host.eq_ignore_ascii_case(name))
     }
+}
+
+/// Who a client is, as far as can be told: the way that it came, its host, and what it showed. Two that are the same in
+/// all of it may be one.
+pub fn principal(request: &Request) -> String {
+    let way = match request.peer {
+        Peer::Unix => "unix".to_owned(),
+        Peer::Tcp(address) => match address.ip().to_canonical() {
+            // One program may come by either address.
+            ip if ip.is_loopback() => "local".to_owned(),
+            ip => ip.to_string(),
+        },
+    };
+    let shown = request.header("authorization").or(request.header("x-api-key")).unwrap_or_default();
+    let shown = digest::digest(&digest::SHA256, shown.as_bytes());
+    let shown: String = shown.as_ref().iter().map(|byte| format!("{byte:02x}")).collect();
+    format!("{way} {shown}")
 }
 
 fn ip(host: &str) -> Option<IpAddr> {

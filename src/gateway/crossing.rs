@@ -1,5 +1,6 @@
 //! A call whose client and server are not both of the legacy era: what is to be done with its answer on the way back.
 
+use super::router::bad_state;
 use crate::base::fault::Fault;
 use crate::mcp::bridge::{self, Crossed};
 use crate::mcp::era::Era;
@@ -95,11 +96,9 @@ pub fn unsealed<'a>(
     sealer: &Sealer,
     belongs: &[Box<str>; 3],
 ) -> Result<Cow<'a, str>, Fault> {
-    use crate::base::fault::FaultKind;
     let Some(state) = scan::find(params, "requestState") else { return Ok(Cow::Borrowed(params)) };
     let Some(state) = sealer.open(&params[state], &parts(belongs)) else {
-        let message = "`requestState` is not one that was given out for this request";
-        return Err(Fault::new(FaultKind::Unknown, message).hint("begin again without it"));
+        return Err(bad_state("it was not given out for this request"));
     };
     Ok(Cow::Owned(meta::members(params, &[("requestState", Some(&state))])))
 }

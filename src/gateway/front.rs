@@ -1,6 +1,7 @@
 //! Streamable HTTP: what a POST, GET or DELETE on a mount means. The era of a POST is read from its body; what is of
 //! 2026-07-28 goes to `modern`, and everything with sessions (2024-11-05 to 2025-11-25) is here.
 
+use super::access;
 use super::http::{Exchange, Peer, Request};
 use super::methods::{Begun, Methods};
 use super::modern;
@@ -86,7 +87,7 @@ impl Front {
         match era::classify(&message, over_http.then_some(&headers)) {
             Ok(Era::Legacy) => (),
             Ok(Era::Modern) => {
-                return self.modern(mount, over_http.then_some(request), &message, accept, exchange);
+                return self.modern(mount, (request, over_http), &message, accept, exchange);
             }
             Err(refusal) => {
                 let id = if let Message::Request { id, .. } = message { id } else { "null" };
@@ -100,14 +101,14 @@ impl Front {
         if let Message::Request { id, method, params } = &message
             && method == "initialize"
         {
-            return self.initialize(mount, id, params.unwrap_or("{}"), accept, exchange);
+            return self.initialize(mount, (request, id), params.unwrap_or("{}"), accept, exchange);
         }
         let Some(session) = self.session(mount, request, exchange) else { return };
         match message {
             Message::Request { id, method, params } => {
                 let _in_use = InUse::of(&session);
                 let way = Way { session: &session, hub: &self.methods.hub, accept, id, method: &method };
-                match self.methods.begin(&session, id, &method, params.unwrap_or("{}")) {
+                match self.methods.begin(&session, (id, accept.events), &method, params.unwrap_or("{}")) {
                     Begun::Sent(call) => reply::finish(exchange, *call, way),
                     Begun::Done(done) => answer(exchange, accept, &[], &done_body(id, &done)),
                 }
@@ -127,7 +128,7 @@ impl Front {
     fn modern(
         &self,
         mount: &Mount,
-        headers: Option<&Request>,
+        (request, over_http): (&Request, bool),
         message: &Message<'_>,
         accept: Accept,
         exchange: &mut Exchange,
@@ -137,7 +138,7 @@ impl Front {
             return exchange.respond(202, &[], b"");
         };
         let (methods, params) = (&self.methods, params.unwrap_or("{}"));
-        modern::Post { methods, mount, headers, accept, id, method, params }.serve(exchange);
+        modern::Post { methods, mount, request, over_http, accept, id, method, params }.serve(exchange);
     }
 
     /// Several messages in one body: all are begun before the first is waited for.
@@ -177,7 +178,7 @@ impl Front {
                 Some(Waiting::Done(envelope::response(id, Outcome::Error(&error))))
             }
             Ok(Message::Request { id, method, params }) => {
-                Some(match self.methods.begin(session, id, &method, params.unwrap_or("{}")) {
+                Some(match self.methods.begin(session, (id, false), &method, params.unwrap_or("{}")) {
                     Begun::Done(done) => Waiting::Done(done_body(id, &done)),
                     Begun::Sent(call) => Waiting::Sent(id, call),
                 })
@@ -209,7 +210,14 @@ impl Front {
         session
     }
 
-    fn initialize(&self, mount: &Mount, id: &str, params: &str, accept: Accept, exchange: &mut Exchange) {
+    fn initialize(
+        &self,
+        mount: &Mount,
+        (request, id): (&Request, &str),
+        params: &str,
+        accept: Accept,
+        exchange: &mut Exchange,
+    ) {
         let (result, version) = match self.methods.initialize(mount, params) {
             Ok(greeting) => greeting,
             Err(fault) => {
@@ -222,7 +230,10 @@ impl Front {
             return refuse(exchange, 500, &fault);
         };
         let info = scan::find(params, "clientInfo").map(|span| params[span].into());
-        let client = Client { features: features::of_client(params), info };
+        let capabilities = scan::find(params, "capabilities").map_or("{}", |span| &params[span]);
+        let capabilities = features::carried(capabilities).into();
+        let principal = access::principal(request).into();
+        let client = Client { features: features::of_client(params), capabilities, info, principal };
         let opened =
             self.methods.sessions.open(session.clone(), mount.clone(), version, client, clock::now());
         if opened.is_none() {

@@ -5,6 +5,7 @@
 
 use super::catalogue::{self, Announced};
 use super::crossing::Caller;
+use super::held::{HeldCall, HeldCalls};
 use super::hub::Hub;
 use super::interest::Interest;
 use super::open_call::OpenCall;
@@ -42,6 +43,8 @@ pub struct Methods {
     pub sessions: Arc<Sessions>,
     pub interest: Interest,
     pub hub: Hub,
+    /// Calls whose clients will come again.
+    pub held: HeldCalls<HeldCall>,
     /// The lists that the listening sessions know of.
     pub announced: Announced,
     /// How long a list waits for servers in their first start.
@@ -148,8 +151,15 @@ impl Methods {
         if all.is_empty() { all } else { format!(",\"instructions\":{}", envelope::quote(&all)) }
     }
 
-    /// One request of a session.
-    pub fn begin(&self, session: &Arc<Session>, id: &str, method: &str, params: &str) -> Begun {
+    /// One request of a session. `hears`: its client hears more than the answer, and so can be asked something.
+    pub fn begin(
+        &self,
+        session: &Arc<Session>,
+        (id, hears): (&str, bool),
+        method: &str,
+        params: &str,
+    ) -> Begun {
+        let id = (id, hears);
         let done = match (method, &session.mount) {
             ("ping", _) => Ok("{}".to_owned()),
             ("logging/setLevel", Mount::One(name)) if !self.logs(name) => {
@@ -188,11 +198,11 @@ impl Methods {
         Begun::Done(done)
     }
 
-    fn send(&self, session: &Session, id: &str, method: &str, params: &str) -> Begun {
+    fn send(&self, session: &Session, (id, hears): (&str, bool), method: &str, params: &str) -> Begun {
         let level = session.level().map(|level| format!("\"{}\"", level.name()));
         let asker = Asker {
-            // Nothing is declared that could not be answered in the other era.
-            capabilities: "{}",
+            // Nothing is declared that could not be answered.
+            capabilities: if hears { &session.client.capabilities } else { "{}" },
             info: session.client.info.as_deref(),
             log_level: level.as_deref(),
         };

@@ -10,6 +10,7 @@
 //! modern     the era without sessions                      listeners  its clients that listen
 //! levels     how loud servers were told to be
 //! crossing   a call between the eras                       interest   which resources anybody wants to hear of
+//! held       calls whose clients come again
 //! ```
 
 pub mod access;
@@ -18,6 +19,7 @@ pub mod catalogue;
 pub mod crossing;
 pub mod early;
 pub mod front;
+pub mod held;
 pub mod http;
 pub mod hub;
 pub mod interest;

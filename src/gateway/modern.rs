@@ -3,9 +3,14 @@
 //!
 //! Era, version and standard headers were judged by `mcp::era` before a request comes here. What is left: whether the
 //! method exists, the headers that repeat arguments, and the answer.
+//!
+//! A legacy server may ask something in the middle of a call. The call is held then (`held`), and the client hears of it
+//! in a result; the request that brings its answers goes on with that call.
 
+use super::access;
 use super::catalogue::Catalogue;
 use super::crossing::Caller;
+use super::held::{HeldCall, Ticket};
 use super::http::{Exchange, Request};
 use super::listeners::Wanted;
 use super::methods::{Begun, Methods, own_info};
@@ -13,19 +18,21 @@ use super::open_call::{Heard, OpenCall};
 use super::replay::event;
 use super::reply::{self, Accept, First, JSON, answer, fault_error};
 use super::router;
-use super::sessions::Mount;
+use super::sessions::{Mount, Visit, Visitor};
 use crate::base::fault::{Fault, FaultKind};
 use crate::base::id::ServerName;
 use crate::base::limits::SUBSCRIPTIONS_MAX;
 use crate::mcp::bridge;
 use crate::mcp::envelope::{self, INVALID_PARAMS, METHOD_NOT_FOUND, Outcome};
 use crate::mcp::era::{self, Era, Refusal};
-use crate::mcp::features::Level;
+use crate::mcp::features::{self, Level};
+use crate::mcp::held::{self, Owner, State};
+use crate::mcp::input;
 use crate::mcp::items::{Kind, LISTENED};
 use crate::mcp::meta::{self, Asker};
 use crate::mcp::params::{self, Address};
 use crate::mcp::{mirrored, scan};
-use crate::server::slot::Answer;
+use crate::server::slot::{Answer, Question};
 use crate::sys::clock;
 use std::sync::Arc;
 
@@ -33,12 +40,20 @@ use std::sync::Arc;
 pub struct Post<'a> {
     pub methods: &'a Methods,
     pub mount: &'a Mount,
-    /// What came over HTTP; nothing for a message of stdio, which has no headers of its own.
-    pub headers: Option<&'a Request>,
+    pub request: &'a Request,
+    /// A message of stdio has no headers of its own.
+    pub over_http: bool,
     pub accept: Accept,
     pub id: &'a str,
     pub method: &'a str,
     pub params: &'a str,
+}
+
+/// A call on its way, and what was given out for it if it was held before.
+struct Leg {
+    call: OpenCall,
+    visit: Visit,
+    ticket: Option<Ticket<HeldCall>>,
 }
 
 /// What is read of `_meta`; the era has seen to it that the capabilities are there.
@@ -61,8 +76,13 @@ impl Post<'_> {
         if let Err(refusal) = self.check_arguments() {
             return self.refuse(exchange, &refusal);
         }
-        let level = asker(self.params).log_level.and_then(scan::string);
-        let visit = self.methods.sessions.visit(level.and_then(|name| Level::of_name(&name)));
+        match self.come_again() {
+            Some(Ok(Again::Leg(leg))) => return self.finish(exchange, *leg),
+            Some(Ok(Again::Unfinished(result))) => return self.succeed(exchange, &result),
+            Some(Err(fault)) => return self.fail(exchange, &self.error_of(&fault)),
+            None => (),
+        }
+        let visit = self.methods.sessions.visit(self.visitor());
         let number = visit.number;
         // While its server starts, nobody else sees the client leave.
         let watch = self.may_wait().then(|| {
@@ -72,11 +92,86 @@ impl Post<'_> {
         let begun = self.begin(number);
         drop(watch);
         match begun {
-            Begun::Done(Ok(result)) => {
-                answer(exchange, self.accept, &[], &envelope::response(self.id, Outcome::Result(&result)));
-            }
+            Begun::Done(Ok(result)) => self.succeed(exchange, &result),
             Begun::Done(Err(error)) => self.fail(exchange, &error),
-            Begun::Sent(call) => self.finish(exchange, *call),
+            Begun::Sent(call) => self.finish(exchange, Leg { call: *call, visit, ticket: None }),
+        }
+    }
+
+    fn visitor(&self) -> Visitor {
+        let asker = asker(self.params);
+        let level = asker.log_level.and_then(scan::string).and_then(|name| Level::of_name(&name));
+        let capabilities = input::may_ask(self.method).then(|| features::carried(asker.capabilities).into());
+        let principal = access::principal(self.request).into();
+        Visitor { level, capabilities, principal }
+    }
+
+    /// The request's progress token, raw.
+    fn token(&self) -> Option<Box<str>> {
+        params::progress_token(self.params).map(|span| self.params[span].into())
+    }
+
+    fn owner(&self) -> Owner {
+        let mount = match self.mount {
+            Mount::All => "",
+            Mount::One(name) => name.as_str(),
+        };
+        let principal = format!("{mount} {}", access::principal(self.request)).into();
+        Owner { principal, request: held::digest_of(self.method, self.params) }
+    }
+
+    /// The call that this request goes on with, if it brings a `requestState` that was given out for one.
+    fn come_again(&self) -> Option<Result<Again, Fault>> {
+        let state = &self.params[scan::find(self.params, "requestState")?];
+        let state = State::opened(state, &self.methods.router.sealer)?;
+        let owner = self.owner();
+        let (ticket, HeldCall { mut call, visit, questions }) = match self.methods.held.resume(state, &owner)
+        {
+            Ok(held) => held,
+            Err(refused) => return Some(Err(router::bad_state(refused.reason()))),
+        };
+        visit.again(self.visitor());
+        call.reopen(self.token());
+        let given = |number, question: &Question| {
+            input::answered(self.params, &input::key(&question.method, number + 1))
+        };
+        let left = call.go_on(visit.number, questions, given);
+        let leg = Leg { call, visit, ticket: Some(ticket) };
+        if left.is_empty() || leg.call.is_over() {
+            return Some(Ok(Again::Leg(Box::new(leg))));
+        }
+        // What is missing is asked for again.
+        Some(Ok(match self.hold(leg, left) {
+            Ok(result) => Again::Unfinished(result),
+            Err(leg) => Again::Leg(leg),
+        }))
+    }
+
+    /// Holds a call until its client comes again: what the client is told. A call that cannot be held goes on, and what
+    /// its server has asked is refused.
+    fn hold(&self, leg: Leg, questions: Vec<Question>) -> Result<String, Box<Leg>> {
+        let Leg { call, visit, mut ticket } = leg;
+        let asked: Vec<(String, String)> = (questions.iter().enumerate())
+            .filter(|(_, question)| question.missing.is_none())
+            .map(|(number, Question { method, params, .. })| {
+                (input::key(method, number + 1), input::to_modern(method, params.as_deref()))
+            })
+            .collect();
+        let info = call.server_info().map(ToOwned::to_owned);
+        let until = call.input_deadline();
+        call.hold();
+        let held = HeldCall { call, visit, questions };
+        match self.methods.held.hold(self.owner(), &mut ticket, held, until) {
+            Ok(state) => {
+                let state = state.sealed(&self.methods.router.sealer);
+                let asked = asked.iter().map(|(key, question)| (key.as_str(), question.as_str()));
+                Ok(input::unfinished(asked, &state, info.as_deref()))
+            }
+            Err((full, HeldCall { call, visit, questions })) => {
+                call.reopen(self.token());
+                call.refuse(&questions, full.reason());
+                Err(Box::new(Leg { call, visit, ticket }))
+            }
         }
     }
 
@@ -113,60 +208,85 @@ impl Post<'_> {
     }
 
     /// A call that was sent, to its end: one answer, or a stream if the server says more before.
-    fn finish(&self, exchange: &mut Exchange, mut call: OpenCall) {
-        let (first, watch) = reply::first(exchange, &mut call, self.accept.events);
-        match first {
-            First::Answer(answer) => {
-                drop(watch);
-                self.answer(exchange, &answer);
-            }
-            First::PeerClosed => {
-                call.cancel(CLOSED);
-                exchange.abandon();
-            }
-            First::Message(message) => {
-                drop(watch);
-                self.stream(exchange, call, message);
+    fn finish(&self, exchange: &mut Exchange, mut leg: Leg) {
+        loop {
+            let (first, watch) = reply::first(exchange, &mut leg.call, self.accept.events);
+            match first {
+                First::Answer(answer) => {
+                    drop(watch);
+                    return self.answer(exchange, &answer);
+                }
+                First::PeerClosed => {
+                    leg.call.cancel(CLOSED);
+                    return exchange.abandon();
+                }
+                First::Message(message) => {
+                    drop(watch);
+                    return self.stream(exchange, leg, message);
+                }
+                First::Asked => {
+                    // Who watches now would be heard by the request after this one.
+                    drop(watch);
+                    let questions = leg.call.take_questions();
+                    match self.hold(leg, questions) {
+                        Ok(result) => return self.succeed(exchange, &result),
+                        Err(back) => leg = *back,
+                    }
+                }
             }
         }
     }
 
     /// The rest of a call whose server says more than an answer.
-    fn stream(&self, exchange: &mut Exchange, mut call: OpenCall, first: Box<[u8]>) {
-        let Ok(mut events) = exchange.start_events(&[]) else { return call.cancel(CLOSED) };
-        let slot = call.slot().clone();
-        let _watch = events.watch_close(Box::new(move || slot.peer_closed()));
+    fn stream(&self, exchange: &mut Exchange, mut leg: Leg, first: Box<[u8]>) {
+        let Ok(mut events) = exchange.start_events(&[]) else { return leg.call.cancel(CLOSED) };
+        let slot = leg.call.slot().clone();
+        let closed = || {
+            let slot = slot.clone();
+            Box::new(move || slot.peer_closed())
+        };
+        let mut watch = events.watch_close(closed());
         let mut heard = Heard::Message(first);
-        loop {
+        let body = loop {
             match heard {
                 Heard::Message(message) => {
                     if events.write(&event(None, &message)).is_err() {
-                        return call.cancel(CLOSED);
+                        return leg.call.cancel(CLOSED);
                     }
                 }
                 Heard::Answer(answer) => {
-                    let body = match self.outcome(&answer) {
+                    break match self.outcome(&answer) {
                         Ok(result) => envelope::response(self.id, Outcome::Result(result)),
                         Err(error) => envelope::response(self.id, Outcome::Error(&error)),
                     };
-                    // A client that has gone hears nothing, and needs nothing.
-                    let _ = events.write(&event(None, &body)).and_then(|()| events.finish());
-                    return;
                 }
-                Heard::PeerClosed => return call.cancel(CLOSED),
+                Heard::Asked => {
+                    drop(watch);
+                    let questions = leg.call.take_questions();
+                    match self.hold(leg, questions) {
+                        Ok(result) => break envelope::response(self.id, Outcome::Result(&result)),
+                        Err(back) => leg = *back,
+                    }
+                    watch = events.watch_close(closed());
+                }
+                Heard::PeerClosed => return leg.call.cancel(CLOSED),
                 Heard::Quiet => (),
             }
-            heard = call.wait(None);
-        }
+            heard = leg.call.wait(None);
+        };
+        // A client that has gone hears nothing, and needs nothing.
+        let _ = events.write(&event(None, &body)).and_then(|()| events.finish());
     }
 
     fn answer(&self, exchange: &mut Exchange, given: &Answer) {
         match self.outcome(given) {
-            Ok(result) => {
-                answer(exchange, self.accept, &[], &envelope::response(self.id, Outcome::Result(result)));
-            }
+            Ok(result) => self.succeed(exchange, result),
             Err(error) => self.fail(exchange, &error),
         }
+    }
+
+    fn succeed(&self, exchange: &mut Exchange, result: &str) {
+        answer(exchange, self.accept, &[], &envelope::response(self.id, Outcome::Result(result)));
     }
 
     fn outcome<'r>(&self, answer: &'r Answer) -> Result<&'r str, String> {
@@ -210,12 +330,14 @@ impl Post<'_> {
 
     /// The headers that repeat arguments, against the tool's schema as we know it.
     fn check_arguments(&self) -> Result<(), Refusal> {
-        let Some(request) = self.headers.filter(|_| self.method == "tools/call") else { return Ok(()) };
+        if !(self.over_http && self.method == "tools/call") {
+            return Ok(());
+        }
         let Some(name) = params::text(self.params, "name") else { return Ok(()) };
         let Some(tool) = self.tool(&name) else { return Ok(()) };
         let Some(schema) = scan::find(&tool, "inputSchema").map(|span| &tool[span]) else { return Ok(()) };
         let arguments = scan::find(self.params, "arguments").map_or("{}", |span| &self.params[span]);
-        match mirrored::mismatch(schema, arguments, |header| request.header(header)) {
+        match mirrored::mismatch(schema, arguments, |header| self.request.header(header)) {
             Some(message) => Err(Refusal::mismatch(message)),
             None => Ok(()),
         }
@@ -322,6 +444,13 @@ impl Post<'_> {
         let greeting = server.known().greeting;
         greeting.is_none_or(|greeting| greeting.can("resources", "subscribe")).then(|| server.name.clone())
     }
+}
+
+/// What becomes of a request that comes with answers.
+enum Again {
+    Leg(Box<Leg>),
+    /// Some of them are missing: a result that says so.
+    Unfinished(String),
 }
 
 /// Why a call was cancelled, as JSON.

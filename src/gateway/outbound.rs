@@ -1,22 +1,27 @@
 //! What servers say of their own accord, and which client hears it.
 //!
-//! A life is shared, so a server cannot say whom it means. Its requests go to the one session that has calls in
-//! flight there, and are refused at once when that is not exactly one; its news goes to those who asked for it.
+//! A life is shared, so a server cannot say whom it means, unless it speaks on the stream of a call. Its other requests
+//! go to the one session that has calls in flight there, and are refused at once when that is not exactly one; its news
+//! goes to those who asked for it.
 
 use super::asks::Asks;
 use super::hub::Hub;
 use super::interest::Interest;
 use super::sessions::{Mount, NOBODY, Session, Sessions};
+use crate::base::id::CallId;
 use crate::base::text::shorten;
 use crate::mcp::envelope::{self, Outcome};
 use crate::mcp::era::Era;
-use crate::mcp::features::{Feature, Level};
+use crate::mcp::features::{Feature, Level, missing};
 use crate::mcp::items::splice;
 use crate::mcp::{params, scan};
 use crate::server::handle::{Said, Server};
 use crate::server::link::Link;
+use crate::server::slot::{Question, Slot};
 use crate::sys::clock;
 use std::sync::Arc;
+
+const TOO_MANY: &str = "too many requests wait for clients";
 
 pub struct Outbound {
     pub sessions: Arc<Sessions>,
@@ -30,8 +35,8 @@ impl Outbound {
     pub fn hear(&self, server: &Server, link: &Arc<Link>, said: &Said<'_>) {
         match said {
             Said::Ready => self.remind(server, link),
-            Said::Request { id, method, params } => {
-                if let Err(why) = self.ask(link, id, method, *params) {
+            Said::Request { id, method, params, call } => {
+                if let Err(why) = self.ask(link, (id, *call), method, *params) {
                     let error = envelope::error_object(envelope::METHOD_NOT_FOUND, &why, None::<&()>);
                     // A server that takes no more input has no use for an answer.
                     let _ = link.send(envelope::response(id, Outcome::Error(&error)));
@@ -41,21 +46,32 @@ impl Outbound {
         }
     }
 
-    fn ask(&self, link: &Arc<Link>, id: &str, method: &str, params: Option<&str>) -> Result<(), String> {
+    fn ask(
+        &self,
+        link: &Arc<Link>,
+        (id, call): (&str, Option<CallId>),
+        method: &str,
+        params: Option<&str>,
+    ) -> Result<(), String> {
         let method_shown = shorten(method, 80);
         let feature =
             Feature::of_method(method).ok_or(format!("`{method_shown}` is not offered to servers"))?;
-        let Some((session, call, slot)) = link.sole_caller().filter(|(session, _, _)| *session != NOBODY)
-        else {
+        let caller = call.map_or_else(|| self.sole_caller(link), |call| link.caller(call));
+        let Some((session, call, slot)) = caller.filter(|(session, _, _)| *session != NOBODY) else {
             return Err(format!(
                 "`{method_shown}`: no single client has calls in flight here, so nobody can be asked"
             ));
         };
-        if self.sessions.level_of_visit(session).is_some() {
-            return Err(format!(
-                "`{method_shown}`: the client speaks 2026-07-28, and this cannot be carried to it from a server of \
-                 an earlier era"
-            ));
+        if let Some(offered) = self.sessions.asked_of_visit(session) {
+            let Some(offered) = offered else {
+                return Err(format!(
+                    "`{method_shown}`: the client speaks 2026-07-28, and can be asked nothing in such a request"
+                ));
+            };
+            let missing = missing(feature, params, &offered);
+            let ask = self.asks.open(session, link, call, (id, None)).ok_or(TOO_MANY)?;
+            let (method, params) = (method.into(), params.map(Into::into));
+            return self.said(link, call, ask, slot.ask(Question { ask, method, params, missing }));
         }
         let client =
             self.sessions.of_number(session).filter(|client| client.client.features.contains(&feature));
@@ -64,11 +80,37 @@ impl Outbound {
         }
         let token = params.and_then(|params| Some((params, params::progress_token(params)?)));
         let theirs = (id, token.as_ref().map(|(params, span)| &params[span.clone()]));
-        let ours = self.asks.open(session, link, call, theirs).ok_or("too many requests wait for clients")?;
+        let ours = self.asks.open(session, link, call, theirs).ok_or(TOO_MANY)?;
         let id = ours.to_string();
         let edited = token.map(|(params, span)| splice(params, &[(span, &id)]));
-        if !slot.message(envelope::request(&id, method, edited.as_deref().or(params)), true) {
-            self.asks.refuse(ours, "the client does not read what it is told");
+        let said = slot.message(envelope::request(&id, method, edited.as_deref().or(params)), true);
+        self.said(link, call, ours, said)
+    }
+
+    /// The one client that has calls in flight here, its newest call, and where that waits. Calls whose clients are asked
+    /// already do not count beside one of the same principal that waits: a client that does not come again keeps its own
+    /// from nothing, and what is asked is never heard by another.
+    fn sole_caller(&self, link: &Link) -> Option<(u64, CallId, Slot)> {
+        let callers = link.callers();
+        let waits = |(_, _, slot): &&(u64, CallId, Slot)| !slot.is_held();
+        let newest = callers.iter().rfind(waits).or(callers.last())?;
+        let mut others = callers.iter().filter(|(of, ..)| *of != newest.0).peekable();
+        if others.peek().is_some() {
+            let principal = self.sessions.principal(newest.0).filter(|_| !newest.2.is_held())?;
+            let is_aside = |(of, _, slot): &(u64, CallId, Slot)| {
+                slot.is_held() && self.sessions.principal(*of).as_ref() == Some(&principal)
+            };
+            if !others.all(is_aside) {
+                return None;
+            }
+        }
+        Some(newest.clone())
+    }
+
+    /// What was opened as `ask` is on its way to the caller, or was not taken.
+    fn said(&self, link: &Link, call: CallId, ask: u64, taken: bool) -> Result<(), String> {
+        if !taken {
+            self.asks.refuse(ask, "the client does not read what it is told");
         } else if link.slot_of(call).is_none() {
             // It ended meanwhile, and may have looked for open asks before this one was there.
             self.asks.end_of(link.life, call, "the call that this belongs to is over");
@@ -102,7 +144,7 @@ impl Outbound {
         let level =
             params::text(params, "level").and_then(|name| Level::of_name(&name)).unwrap_or(Level::Emergency);
         let wants = |session: &Arc<Session>| session.level().is_none_or(|wanted| level >= wanted);
-        let caller = link.sole_caller();
+        let caller = self.sole_caller(link);
         if let Some((visit, _, slot)) = &caller
             && let Some(wanted) = self.sessions.level_of_visit(*visit)
         {
@@ -130,9 +172,13 @@ impl Outbound {
 
     fn take_back(&self, link: &Arc<Link>, params: &str) {
         let Some(span) = scan::find(params, "requestId") else { return };
-        let Some((ours, call)) = self.asks.take_back(link.life, &params[span.clone()]) else { return };
+        let Some((session, ours, call)) = self.asks.take_back(link.life, &params[span.clone()]) else {
+            return;
+        };
         let theirs = splice(params, &[(span, &ours.to_string())]);
-        if let Some(slot) = link.slot_of(call) {
+        // Who was asked in a result is asked no more, or answers in vain.
+        let was_told = self.sessions.asked_of_visit(session).is_none();
+        if let Some(slot) = link.slot_of(call).filter(|_| was_told) {
             slot.message(envelope::notification("notifications/cancelled", Some(&theirs)), false);
         }
     }

@@ -71,6 +71,8 @@ pub fn finish(exchange: &mut Exchange, mut call: OpenCall, way: Way<'_>) {
     }
     let (first, watch) = first(exchange, &mut call, way.accept.events);
     match first {
+        // Clients of this era are asked by messages.
+        First::Asked => stream(exchange, call, way, None),
         First::Answer(outcome) => {
             drop(watch);
             answer(exchange, way.accept, &[], &answer_body(way.id, way.method, &outcome));
@@ -91,6 +93,8 @@ pub(super) enum First {
     Answer(Answer),
     /// The server says more than an answer, to a client that takes events.
     Message(Box<[u8]>),
+    /// The server asks something, and its client will come again.
+    Asked,
     PeerClosed,
 }
 
@@ -110,6 +114,7 @@ pub(super) fn first(
     loop {
         match heard {
             Heard::Answer(answer) => return (First::Answer(answer), watch),
+            Heard::Asked => return (First::Asked, watch),
             Heard::PeerClosed => return (First::PeerClosed, watch),
             Heard::Message(message) if takes_events => return (First::Message(message), watch),
             Heard::Message(_) => call.refuse_questions(),
@@ -147,7 +152,7 @@ fn stream(exchange: &mut Exchange, mut call: OpenCall, way: Way<'_>, first: Opti
                 heard = call.wait(None);
                 continue;
             }
-            Heard::Quiet => {
+            Heard::Asked | Heard::Quiet => {
                 heard = call.wait(None);
                 continue;
             }
@@ -177,7 +182,7 @@ pub fn only_answer(mut call: OpenCall) -> Answer {
         match call.wait(None) {
             Heard::Answer(outcome) => return outcome,
             Heard::Message(_) => call.refuse_questions(),
-            Heard::PeerClosed | Heard::Quiet => (),
+            Heard::Asked | Heard::PeerClosed | Heard::Quiet => (),
         }
     }
 }

@@ -6,7 +6,7 @@ use super::catalogue::{Cache, Catalogue};
 use super::crossing::{Caller, Crossing, unsealed};
 use super::early::{Awaiting, Early, EarlyCall};
 use super::levels::Levels;
-use super::open_call::OpenCall;
+use super::open_call::{OpenCall, Rounds};
 use super::sessions::Mount;
 use crate::base::fault::{Fault, FaultKind};
 use crate::base::id::CallId;
@@ -18,8 +18,10 @@ use crate::mcp::calls::NewCall;
 use crate::mcp::envelope;
 use crate::mcp::era::Era;
 use crate::mcp::features::Level;
+use crate::mcp::input;
 use crate::mcp::items::{self, Kind};
 use crate::mcp::params::{self, Address};
+use crate::mcp::scan;
 use crate::mcp::seal::Sealer;
 use crate::server::board::Board;
 use crate::server::handle::{Report, Server};
@@ -97,16 +99,27 @@ impl Router {
             if let Some(level) = loudness(&request.caller, &link) {
                 self.levels.need(&server, &link, level);
             }
-            let (token_span, edit) = match &crossed {
-                Cow::Borrowed(_) => (token_span.clone(), edit.clone()),
+            let name = edit.as_ref().map(|(_, name)| name.as_str());
+            let edits = match &crossed {
+                Cow::Borrowed(_) => Edits { token: token_span.clone(), name: edit.clone() },
                 // What stood before them may be gone.
-                Cow::Owned(text) => (
-                    params::progress_token(text),
-                    edit.clone()
-                        .and_then(|(_, name)| Some((params::address(request.method, text)?.span, name))),
-                ),
+                Cow::Owned(text) => Edits::of(request.method, text, name),
             };
-            let params = |id: CallId| Some(rewritten(&crossed, token_span, edit.as_ref(), id));
+            let asks_in_result = (request.caller.era, link.era()) == (Era::Legacy, Era::Modern)
+                && input::may_ask(request.method);
+            let rounds = asks_in_result.then(|| {
+                Box::new(Rounds {
+                    new: new.clone(),
+                    method: request.method.into(),
+                    params: (*crossed).into(),
+                    name: name.map(Into::into),
+                    token: token.clone(),
+                    capabilities: request.caller.asker.capabilities.into(),
+                    count: 0,
+                    asking: None,
+                })
+            });
+            let params = |id: CallId| Some(rewritten(&crossed, &edits, id));
             let waiter = Waiter::Caller { slot: slot.clone(), token: token.clone() };
             match link.call(new.clone(), waiter, request.method, params) {
                 Ok(id) => {
@@ -117,7 +130,7 @@ impl Router {
                     let latest = opened + CALL_TOTAL_MAX;
                     let asks = self.asks.clone();
                     let call = OpenCall::new(link, id, slot, (deadline, latest), server, asks);
-                    return Ok(call.crossing(crossing));
+                    return Ok(call.crossing(crossing).rounds(rounds));
                 }
                 // That life was being stopped while we turned to it, and nothing was sent: the next one is waited for.
                 Err(fault) if fault.kind == FaultKind::Stopped && !is_current(&server, &link) => (),
@@ -137,6 +150,12 @@ impl Router {
         let Request { caller, method, .. } = request;
         if (caller.era, era) == (Era::Legacy, Era::Legacy) {
             return Ok((Cow::Borrowed(request.params), None));
+        }
+        // Of a call that is held here the gateway knows before it comes so far.
+        if (caller.era, era) == (Era::Modern, Era::Legacy)
+            && scan::find(request.params, "requestState").is_some()
+        {
+            return Err(bad_state("it was not given out here, or by an mcpvisor that has ended since"));
         }
         let seal =
             (*request.mount == Mount::All && era == Era::Modern && caller.era == Era::Modern).then(|| {
@@ -280,6 +299,9 @@ impl Router {
     /// Ends the request `id` of a session, wherever it waits.
     pub fn cancel(&self, session: u64, id: &str, reason: Option<&str>) {
         self.cancel_early(|call| call.session == session && *call.id == *id);
+        if self.asks.cancel(session, id) {
+            return;
+        }
         for server in self.servers.all().iter() {
             if server.link().is_some_and(|link| link.cancel(session, id, reason)) {
                 return;
@@ -316,22 +338,41 @@ fn is_current(server: &Server, link: &Arc<Link>) -> bool {
     server.link().is_some_and(|current| current.life == link.life)
 }
 
-/// The params with our progress token, and the server's own name for what is meant; as they came if neither is needed.
-fn rewritten<'a>(
-    params: &'a str,
+/// What of the params is another text at the server.
+#[derive(Debug, Default)]
+pub(super) struct Edits {
+    /// The progress token.
     token: Option<Range<usize>>,
-    rename: Option<&(Range<usize>, String)>,
-    id: CallId,
-) -> Cow<'a, str> {
-    if token.is_none() && rename.is_none() {
+    /// What is meant, and the server's own name for it, quoted.
+    name: Option<(Range<usize>, String)>,
+}
+
+impl Edits {
+    /// Where they are in these params.
+    pub(super) fn of(method: &str, params: &str, name: Option<&str>) -> Edits {
+        let name = name.and_then(|name| Some((params::address(method, params)?.span, name.to_owned())));
+        Edits { token: params::progress_token(params), name }
+    }
+}
+
+/// The params with our progress token, and the server's own name for what is meant; as they came if neither is needed.
+pub(super) fn rewritten<'a>(params: &'a str, edits: &Edits, id: CallId) -> Cow<'a, str> {
+    if edits.token.is_none() && edits.name.is_none() {
         return Cow::Borrowed(params);
     }
+    let Edits { token, name } = edits;
     let own = id.0.to_string();
     let mut edits: Vec<(Range<usize>, &str)> = Vec::with_capacity(2);
-    edits.extend(token.map(|span| (span, own.as_str())));
-    edits.extend(rename.map(|(span, name)| (span.clone(), name.as_str())));
+    edits.extend(token.clone().map(|span| (span, own.as_str())));
+    edits.extend(name.as_ref().map(|(span, name)| (span.clone(), name.as_str())));
     edits.sort_by_key(|(span, _)| span.start);
     Cow::Owned(items::splice(params, &edits))
+}
+
+/// A `requestState` that is good for nothing, and why.
+pub fn bad_state(why: &str) -> Fault {
+    Fault::new(FaultKind::Unknown, format!("`requestState` cannot be used: {why}"))
+        .hint("begin again without it")
 }
 
 fn unknown_resource(uri: &str) -> Fault {

@@ -56,18 +56,40 @@ pub struct Session {
 pub struct Client {
     /// What it can be asked.
     pub features: Vec<Feature>,
+    /// The same as it said it, raw; see [`carried`](crate::mcp::features::carried).
+    pub capabilities: Box<str>,
     /// `clientInfo`, raw.
     pub info: Option<Box<str>>,
+    /// Who it is, as far as can be told; see [`principal`](super::access::principal).
+    pub principal: Box<str>,
 }
 
 /// A request of the modern era while it is answered: it has no session, and is one of its own for whoever routes.
 #[derive(Debug)]
-pub struct Visit<'a> {
+pub struct Visit {
     pub number: u64,
-    sessions: &'a Sessions,
+    sessions: Arc<Sessions>,
 }
 
-impl Drop for Visit<'_> {
+/// What a visitor said of itself.
+#[derive(Clone, Debug, Default)]
+pub struct Visitor {
+    /// The lowest level of log messages that it wants; without one it wants none.
+    pub level: Option<Level>,
+    /// What it can be asked, raw; nothing if its request is one that cannot ask.
+    pub capabilities: Option<Box<str>>,
+    /// Who it is, as far as can be told; see [`principal`](super::access::principal).
+    pub principal: Box<str>,
+}
+
+impl Visit {
+    /// It comes again, with another request.
+    pub fn again(&self, visitor: Visitor) {
+        self.sessions.0.lock().visits.insert(self.number, visitor);
+    }
+}
+
+impl Drop for Visit {
     fn drop(&mut self) {
         let mut table = self.sessions.0.lock();
         table.visits.remove(&self.number);
@@ -130,8 +152,7 @@ struct Table {
     count: u64,
     by_id: BTreeMap<String, Arc<Session>>,
     by_number: BTreeMap<u64, Arc<Session>>,
-    /// The lowest level of log messages that each one wants; without one it wants none.
-    visits: BTreeMap<u64, Option<Level>>,
+    visits: BTreeMap<u64, Visitor>,
     /// When a session that is closed now was last used.
     closed_used: Time,
 }
@@ -182,17 +203,29 @@ impl Sessions {
     }
 
     /// A request without a session, until the visit is dropped.
-    pub fn visit(&self, level: Option<Level>) -> Visit<'_> {
+    pub fn visit(self: &Arc<Sessions>, visitor: Visitor) -> Visit {
         let mut table = self.0.lock();
         table.count += 1;
         let number = table.count;
-        table.visits.insert(number, level);
-        Visit { number, sessions: self }
+        table.visits.insert(number, visitor);
+        Visit { number, sessions: self.clone() }
     }
 
     /// What log messages the visit of this number wants; `None` if it is none.
     pub fn level_of_visit(&self, number: u64) -> Option<Option<Level>> {
-        self.0.lock().visits.get(&number).copied()
+        self.0.lock().visits.get(&number).map(|visitor| visitor.level)
+    }
+
+    /// Who is behind this number, as far as can be told.
+    pub fn principal(&self, number: u64) -> Option<Box<str>> {
+        let table = self.0.lock();
+        let session = table.by_number.get(&number).map(|session| &session.client.principal);
+        session.or(table.visits.get(&number).map(|visitor| &visitor.principal)).cloned()
+    }
+
+    /// What the visit of this number can be asked, raw, or nothing where it cannot; `None` if it is none.
+    pub fn asked_of_visit(&self, number: u64) -> Option<Option<Box<str>>> {
+        self.0.lock().visits.get(&number).map(|visitor| visitor.capabilities.clone())
     }
 
     /// Somebody without a session was here until now.

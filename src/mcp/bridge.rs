@@ -96,7 +96,11 @@ pub fn error<'a>(
             Crossed::Error(recoded(error, INTERNAL_ERROR).into())
         }
         (Era::Modern, Era::Legacy, MISSING_CAPABILITY) => {
-            let fault = not_bridgeable("the server needs what this client was not asked for", to, from);
+            let fault = not_bridgeable(
+                "the server needs what this client has not declared, or cannot be asked here",
+                to,
+                from,
+            );
             let data = json!({"kind": fault.kind.name(), "hint": fault.hint});
             Crossed::Error(error_object(INTERNAL_ERROR, &fault.to_string(), Some(&data)).into())
         }

@@ -128,16 +128,17 @@ impl<W> Calls<W> {
         self.pending.iter().map(|(_, call)| call.deadline).min()
     }
 
-    /// The one downstream session that has calls here, and its newest call; `None` if there is none, or more than one.
-    pub fn sole_session(&self) -> Option<(u64, CallId)> {
-        // Session 0 is ours.
-        let mut theirs = self.pending.iter().rev().filter(|(_, call)| call.session != 0);
-        let (newest, call) = theirs.next()?;
-        theirs.all(|(_, other)| other.session == call.session).then_some((call.session, *newest))
+    /// All of them, oldest first.
+    pub fn iter(&self) -> impl Iterator<Item = &(CallId, Pending<W>)> {
+        self.pending.iter()
     }
 
     pub fn get(&self, id: CallId) -> Option<&Pending<W>> {
         self.index(id).map(|index| &self.pending[index].1)
+    }
+
+    pub fn waiter(&mut self, id: CallId) -> Option<&mut W> {
+        self.index(id).map(|index| &mut self.pending[index].1.waiter)
     }
 
     pub fn count(&self, which: impl Fn(&Pending<W>) -> bool) -> usize {

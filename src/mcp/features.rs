@@ -1,6 +1,6 @@
 //! What a client can be asked by a server, and how loud a log is: small closed lists of the protocol.
 
-use super::scan;
+use super::{params, scan};
 
 /// A capability of a client, and the requests that it makes possible.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -60,6 +60,46 @@ pub fn of_client(params: &str) -> Vec<Feature> {
     Feature::ALL.into_iter().filter(|feature| scan::find(capabilities, feature.name()).is_some()).collect()
 }
 
+/// What a client declared that it can be asked, raw, out of its `capabilities`: as it said it, but for what only its own
+/// era knows.
+pub fn carried(capabilities: &str) -> String {
+    let part = |feature: &Feature| {
+        let said = &capabilities[scan::find(capabilities, feature.name())?];
+        let short = said.starts_with('{') && said.len() <= CAPABILITY_BYTES_MAX;
+        // In the modern era nobody hears that roots have changed.
+        let said = if short && *feature != Feature::Roots { said } else { "{}" };
+        Some(format!("\"{}\":{said}", feature.name()))
+    };
+    let parts: Vec<String> = Feature::ALL.iter().filter_map(part).collect();
+    format!("{{{}}}", parts.join(","))
+}
+
+/// One capability as a client says it, kept with its session; a longer one is taken for a plain yes.
+const CAPABILITY_BYTES_MAX: usize = 1024;
+
+/// What a question of a server needs and a client with these `capabilities`, raw, has not declared, as a member of a
+/// `capabilities` object; nothing if it can be asked that. Only for methods of a [`Feature`].
+pub fn missing(feature: Feature, question: Option<&str>, capabilities: &str) -> Option<&'static str> {
+    let question = question.unwrap_or("{}");
+    let declared = scan::find(capabilities, feature.name()).map(|span| &capabilities[span]);
+    let has = |part| declared.is_some_and(|declared| scan::find(declared, part).is_some());
+    match feature {
+        Feature::Roots => declared.is_none().then_some("\"roots\":{}"),
+        Feature::Sampling if scan::find(question, "tools").is_some() => {
+            (!has("tools")).then_some("\"sampling\":{\"tools\":{}}")
+        }
+        Feature::Sampling => declared.is_none().then_some("\"sampling\":{}"),
+        Feature::Elicitation if params::text(question, "mode").as_deref() == Some("url") => {
+            (!has("url")).then_some("\"elicitation\":{\"url\":{}}")
+        }
+        // Who names no kind means forms.
+        Feature::Elicitation if declared.is_some() && has("url") => {
+            (!has("form")).then_some("\"elicitation\":{\"form\":{}}")
+        }
+        Feature::Elicitation => declared.is_none().then_some("\"elicitation\":{}"),
+    }
+}
+
 /// Severity of a log message, lowest first (RFC 5424's names).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Level {
@@ -106,6 +146,35 @@ mod tests {
         let all = declared(&Feature::ALL);
         assert_eq!(of_client(&format!("{{\"capabilities\":{all}}}")), Feature::ALL);
         assert_eq!(Feature::of_method("roots/list"), Some(Feature::Roots));
+    }
+
+    #[test]
+    fn what_a_client_can_be_asked() {
+        assert_eq!(
+            carried(r#"{"roots":{"listChanged":true},"x":{},"sampling":{"tools":{} }}"#),
+            r#"{"sampling":{"tools":{} },"roots":{}}"#
+        );
+        assert_eq!(carried("{}"), "{}");
+        let long = format!(r#"{{"elicitation":{{"x":"{}"}}}}"#, "y".repeat(2000));
+        assert_eq!(carried(&long), r#"{"elicitation":{}}"#);
+        #[track_caller]
+        fn check(feature: Feature, question: &str, capabilities: &str, expected: &str) {
+            let found = missing(feature, Some(question), capabilities).unwrap_or("");
+            assert_eq!(found, expected, "{question} {capabilities}");
+        }
+        use Feature::{Elicitation, Roots, Sampling};
+        check(Roots, "{}", r#"{"roots":{}}"#, "");
+        check(Roots, "{}", "{}", r#""roots":{}"#);
+        check(Sampling, "{}", r#"{"sampling":{}}"#, "");
+        check(Sampling, r#"{"tools":[]}"#, r#"{"sampling":{}}"#, r#""sampling":{"tools":{}}"#);
+        check(Sampling, r#"{"tools":[]}"#, r#"{"sampling":{"tools":{}}}"#, "");
+        check(Sampling, "{}", r#"{"roots":{}}"#, r#""sampling":{}"#);
+        check(Elicitation, r#"{"mode":"form"}"#, r#"{"elicitation":{}}"#, "");
+        check(Elicitation, "{}", r#"{"elicitation":{"form":{},"url":{}}}"#, "");
+        check(Elicitation, "{}", r#"{"elicitation":{"url":{}}}"#, r#""elicitation":{"form":{}}"#);
+        check(Elicitation, r#"{"mode":"url"}"#, r#"{"elicitation":{"url":{}}}"#, "");
+        check(Elicitation, r#"{"mode":"url"}"#, r#"{"elicitation":{}}"#, r#""elicitation":{"url":{}}"#);
+        check(Elicitation, "{}", "{}", r#""elicitation":{}"#);
     }
 
     #[test]

@@ -8,6 +8,8 @@ pub mod era;
 pub mod features;
 pub mod handshake;
 pub mod headers;
+pub mod held;
+pub mod input;
 pub mod items;
 pub mod line;
 pub mod meta;

@@ -44,6 +44,8 @@ pub struct Conversation {
     /// The ping that was sent last.
     ping: Option<CallId>,
     garbage: usize,
+    /// The call that the line in hand belongs to, where its way tells.
+    about: Option<CallId>,
     /// Of the life; what it is asked before that says it with every request.
     era: Era,
     /// When silence is an answer to the greeting.
@@ -83,6 +85,7 @@ impl Conversation {
             probing: false,
             ping: None,
             garbage: 0,
+            about: None,
             era: Era::Legacy,
             hush: None,
         }
@@ -137,6 +140,13 @@ impl Conversation {
         if std::mem::take(&mut self.probing) {
             self.tell(Event::ProbeOk(self.life), None);
         }
+    }
+
+    /// One line that came with what belongs to this call of ours, if that is known.
+    pub fn line_of(&mut self, line: &[u8], call: Option<CallId>) {
+        self.about = call;
+        self.line(line);
+        self.about = None;
     }
 
     /// One line of stdout.
@@ -395,7 +405,8 @@ impl Conversation {
             );
         }
         if method != "ping" {
-            return self.server.say(&self.link, &Said::Request { id, method, params });
+            let call = self.about;
+            return self.server.say(&self.link, &Said::Request { id, method, params, call });
         }
         if let Err(fault) = self.link.send(envelope::response(id, Outcome::Result("{}"))) {
             log::debug!("{}: its ping was not answered: {fault}", self.server.name);

@@ -8,7 +8,7 @@ use super::link::Link;
 use super::machine::Event;
 use super::status::Status;
 use crate::base::fault::{Fault, FaultKind};
-use crate::base::id::{Life, ServerName, Slug};
+use crate::base::id::{CallId, Life, ServerName, Slug};
 use crate::base::time::Time;
 use crate::engine::watched::Happened;
 use crate::mcp::era::Era;
@@ -92,6 +92,8 @@ pub enum Said<'a> {
         id: &'a str,
         method: &'a str,
         params: Option<&'a str>,
+        /// The call that it came with, where the way tells.
+        call: Option<CallId>,
     },
     Notification {
         method: &'a str,

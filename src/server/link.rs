@@ -297,11 +297,26 @@ impl Link {
         true
     }
 
-    /// The one session that has calls in flight here, its newest call, and where that call waits.
-    pub fn sole_caller(&self) -> Option<(u64, CallId, Slot)> {
+    /// Whose the call `id` is, and where it waits; `None` if it is over, or none of a client.
+    pub fn caller(&self, id: CallId) -> Option<(u64, CallId, Slot)> {
         let calls = self.calls.lock();
-        let (session, id) = calls.sole_session()?;
-        Some((session, id, slot(calls.get(id)?)?))
+        let pending = calls.get(id)?;
+        Some((pending.session, id, slot(pending)?))
+    }
+
+    /// The calls of clients, oldest first: whose each is, and where it waits.
+    pub fn callers(&self) -> Vec<(u64, CallId, Slot)> {
+        let calls = self.calls.lock();
+        // Session 0 is ours.
+        let theirs = calls.iter().filter(|(_, call)| call.session != 0);
+        theirs.filter_map(|(id, call)| Some((call.session, *id, slot(call)?))).collect()
+    }
+
+    /// Its caller hears of progress under another token from now on, or of none.
+    pub fn retoken(&self, id: CallId, new: Option<Box<str>>) {
+        if let Some(Waiter::Caller { token, .. }) = self.calls.lock().waiter(id) {
+            *token = new;
+        }
     }
 
     /// Where the caller of `id` waits.

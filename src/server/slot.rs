@@ -1,12 +1,13 @@
 //! Where one caller waits for its answer: one slot per call, shared with whoever may answer it.
 
 use crate::base::fault::Fault;
-use crate::base::limits::SLOT_MESSAGES_MAX;
+use crate::base::limits::{INPUT_QUESTIONS_MAX, SLOT_MESSAGES_MAX};
 use crate::base::time::Time;
 use crate::sys::clock;
 use parking_lot::{Condvar, Mutex};
 use std::collections::VecDeque;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 /// How a call ends: exactly one of these, exactly once.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -19,6 +20,18 @@ pub enum Answer {
     Fault(Fault),
 }
 
+/// What a server asks in the middle of a call of a client that hears of it in the call's result.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Question {
+    /// Our name of it.
+    pub ask: u64,
+    pub method: Box<str>,
+    /// Raw.
+    pub params: Option<Box<str>>,
+    /// What the client has not declared and this needs, as a member of its capabilities.
+    pub missing: Option<&'static str>,
+}
+
 /// What a waiting caller may hear.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Word {
@@ -29,6 +42,11 @@ pub enum Word {
         extends: bool,
     },
     Answer(Answer),
+    Asked(Question),
+    /// Its client's answer to the question of this number: a raw result, or a raw error.
+    Replied(usize, Result<Box<str>, Box<str>>),
+    /// Between two rounds of it, when no server could be told: it is over, and why.
+    Over(Fault),
     /// Its client has closed the connection.
     PeerClosed,
 }
@@ -41,6 +59,8 @@ pub struct Slot(Arc<Inner>);
 struct Inner {
     words: Mutex<Words>,
     heard: Condvar,
+    /// The client is asked, and nobody waits here.
+    held: AtomicBool,
 }
 
 /// Most calls hear one word, the answer: it needs no allocation.
@@ -86,8 +106,50 @@ impl Slot {
         has_room
     }
 
+    /// Dropped (`false`) like a message; news leave room for questions.
+    pub fn ask(&self, question: Question) -> bool {
+        let has_room = self.0.words.lock().len() < SLOT_MESSAGES_MAX + INPUT_QUESTIONS_MAX;
+        if has_room {
+            self.push(Word::Asked(question));
+        }
+        has_room
+    }
+
+    /// Never lost: there is one for each question, and a round has few.
+    pub fn replied(&self, question: usize, reply: Result<Box<str>, Box<str>>) {
+        self.push(Word::Replied(question, reply));
+    }
+
+    pub fn over(&self, fault: Fault) {
+        self.push(Word::Over(fault));
+    }
+
+    /// Nobody waits here until the client comes again.
+    pub fn hold(&self) {
+        self.0.held.store(true, Ordering::Release);
+    }
+
+    pub fn is_held(&self) -> bool {
+        self.0.held.load(Ordering::Acquire)
+    }
+
+    /// Another connection waits here from now on: that the one before was closed is forgotten.
+    pub fn reopen(&self) {
+        self.0.held.store(false, Ordering::Release);
+        let mut words = self.0.words.lock();
+        let kept: VecDeque<Word> =
+            std::iter::from_fn(|| words.pop()).filter(|word| !matches!(word, Word::PeerClosed)).collect();
+        *words = Words { first: None, more: kept };
+        words.first = words.more.pop_front();
+    }
+
     pub fn peer_closed(&self) {
         self.push(Word::PeerClosed);
+    }
+
+    /// Whether it is the same slot.
+    pub fn is(&self, other: &Slot) -> bool {
+        Arc::ptr_eq(&self.0, &other.0)
     }
 
     /// The next word; `None` when the deadline passes first.

@@ -22,6 +22,7 @@ mod promises;
 mod questions;
 mod remote;
 mod resilience;
+mod rounds;
 mod routing;
 mod sim;
 mod starts;

@@ -17,7 +17,13 @@ A `tools/call` (and every other request whose params have `arguments`) is a scri
     flood  [n, line]   the line so many times, before what `say` says; `$FILL` is 64 KiB of text
     change [kind, raw] the list is this from now on
     hold   name        the answer waits until the name is released
-    until  text        the answer waits for a line with this text, and the text of that line is the result
+    ask    [[line, text]...]
+                       the first line is written, the next one when a line with the text of the one before has come; the
+                       last such line is the text of the result
+    rounds {state: raw}
+                       the members of the reply to a request with this `requestState` (`""` without one)
+    until  text        the answer waits for a line with this text, and the text of that line is the result; with
+                       `fail` it is an error
     release name       the answers that are held under the name are given, in random order
     bytes  n           the result has a text of so many bytes
     reply  raw         the members of the reply; without it the result's text is the line that came
@@ -33,7 +39,8 @@ import sys
 options = dict(zip(sys.argv[1::2], sys.argv[2::2]))
 log = open(options["log"], "ab", buffering=0) if "log" in options else None
 held: dict[str, list[tuple[str, str]]] = {}
-awaited: list[tuple[str, str]] = []  # text, id
+awaited: list[tuple[str, str, list[list[str]]]] = []  # text, id, what is asked after that
+failing: set[str] = set()  # ids
 
 INITIALIZE = (
     '{"protocolVersion":"2025-11-25","capabilities":{"tools":{"listChanged":true},"prompts":{"listChanged":true},'
@@ -62,7 +69,13 @@ def text(value):
     return '"result":{"content":[{"type":"text","text":%s}]}' % json.dumps(value)
 
 
-def script(id, token, steps, line):
+def ask(id, questions):
+    (line, text), *later = questions
+    awaited.append((text, id, later))
+    write(line)
+
+
+def script(id, token, state, steps, line):
     fill = lambda lines: [raw.replace("$ID", id).replace("$TOKEN", token) for raw in lines]
     if "flood" in steps:
         count, raw = steps["flood"]
@@ -76,12 +89,18 @@ def script(id, token, steps, line):
     if "exit" in steps:
         os._exit(steps["exit"])
     members = fill([steps["reply"]])[0] if "reply" in steps else text(line)
+    if "rounds" in steps:
+        members = steps["rounds"].get(state, members)
     if "bytes" in steps:
         members = text("x" * steps["bytes"])
     if "hold" in steps:
         held.setdefault(steps["hold"], []).append((id, members))
     elif "until" in steps:
-        awaited.append((steps["until"], id))
+        awaited.append((steps["until"], id, []))
+        if "fail" in steps:
+            failing.add(id)
+    elif "ask" in steps:
+        ask(id, [[fill([raw])[0], until] for raw, until in steps["ask"]])
     else:
         answer(id, members)
     if "release" in steps:
@@ -109,7 +128,8 @@ def request(method, id, params, line):
     steps = params.get("arguments") if isinstance(params, dict) else None
     meta = params.get("_meta") if isinstance(params, dict) else None
     token = json.dumps(meta.get("progressToken") if isinstance(meta, dict) else None)
-    script(id, token, steps if isinstance(steps, dict) else {}, line)
+    state = params.get("requestState", "") if isinstance(params, dict) else ""
+    script(id, token, state, steps if isinstance(steps, dict) else {}, line)
 
 
 for raw in sys.stdin.buffer:
@@ -119,6 +139,10 @@ for raw in sys.stdin.buffer:
     message = json.loads(line)
     for waiting in [one for one in awaited if one[0] in line]:
         awaited.remove(waiting)
-        answer(waiting[1], text(line))
+        _, id, later = waiting
+        if later:
+            ask(id, later)
+        else:
+            answer(id, '"error":{"code":-1,"message":"failed"}' if id in failing else text(line))
     if "method" in message and "id" in message:
         request(message["method"], json.dumps(message["id"]), message.get("params"), line)

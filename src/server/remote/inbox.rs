@@ -12,6 +12,8 @@ use std::collections::VecDeque;
 pub enum Heard {
     /// A message of the server, on one line.
     Line(Vec<u8>),
+    /// The same on the stream that answers this request.
+    LineOf(CallId, Vec<u8>),
     /// This request will not be answered, and why.
     Lost(CallId, Fault),
     /// This first request was answered with a status that is no MCP, and how that would be said.
@@ -82,7 +84,7 @@ impl Inbox {
 fn size(heard: &Heard) -> usize {
     match heard {
         // What it costs beside its text is little, and is counted so that empty lines are bounded, too.
-        Heard::Line(line) => line.len() + 64,
+        Heard::Line(line) | Heard::LineOf(_, line) => line.len() + 64,
         Heard::Lost(..) | Heard::Status(..) | Heard::Renew | Heard::Failed(_) | Heard::Bye => 0,
     }
 }

@@ -182,15 +182,18 @@ impl<'a> Body<'a> {
         }
     }
 
+    fn line(&mut self, line: &[u8], call: Option<CallId>) {
+        if !std::mem::replace(&mut self.signed, true) {
+            self.server.tell(Report::Event(Event::FirstSign(self.link.life), None));
+        }
+        self.conversation.heard();
+        self.conversation.line_of(line, call);
+    }
+
     fn hear(&mut self, heard: Heard) {
         match heard {
-            Heard::Line(line) => {
-                if !std::mem::replace(&mut self.signed, true) {
-                    self.server.tell(Report::Event(Event::FirstSign(self.link.life), None));
-                }
-                self.conversation.heard();
-                self.conversation.line(&line);
-            }
+            Heard::Line(line) => self.line(&line, None),
+            Heard::LineOf(id, line) => self.line(&line, Some(id)),
             Heard::Lost(id, fault) => self.conversation.unanswered(id, fault),
             Heard::Status(id, status, fault) => self.conversation.status(id, status, fault),
             Heard::Renew => self.conversation.greet_again(),

@@ -269,7 +269,7 @@ impl Post<'_> {
             let fed = scan.feed(&buffer[..count], |data| {
                 fresh = true;
                 answered = answered || answers(&data, id);
-                listened = listened && inbox.push(Heard::Line(one_line(&data).into_owned()));
+                listened = listened && inbox.push(Heard::LineOf(id, one_line(&data).into_owned()));
             });
             if !listened {
                 return Ended::Over;

@@ -258,10 +258,15 @@ tool(
 
 // What the 2026 revision says of capabilities, streams and logs (SEP-2575)
 
-tool('test_missing_capability', 'Needs a client with a model', ({ client }) => {
+tool('test_missing_capability', 'Needs a client with a model', async ({ client, modern, request }) => {
   if (client.sampling === undefined) {
     const needed = { requiredCapabilities: { sampling: {} } };
     throw new sdk.MissingRequiredClientCapabilityError(needed, 'This tool needs sampling');
+  }
+  if (!modern) {
+    // What a session can says little of a client behind a gateway: only the model itself knows.
+    const messages = [{ role: 'user', content: media.text('Are you there?') }];
+    await request.requestSampling({ messages, maxTokens: 10 });
   }
   return [media.text('The client can sample')];
 });

@@ -73,7 +73,7 @@ async def list_all(_: ServerRequestContext, __: types.PaginatedRequestParams | N
 
 
 async def get(
-    _: ServerRequestContext, params: types.GetPromptRequestParams
+    context: ServerRequestContext, params: types.GetPromptRequestParams
 ) -> types.GetPromptResult | types.InputRequiredResult:
     prompt = next((prompt for prompt in PROMPTS if prompt.definition.name == params.name), None)
     if prompt is None:
@@ -86,7 +86,10 @@ async def get(
         key, message, field = prompt.ask
         answer = rounds.content(params.input_responses or {}, key, field)
         if answer is None:
-            return rounds.Ask({key: rounds.elicit(message, field)}).result()
+            ask = rounds.Ask({key: rounds.elicit(message, field)})
+            if rounds.is_modern(context):
+                return ask.result()
+            answer = rounds.content(await rounds.pushed(context, ask), key, field) or ""
         given[field] = answer
     messages = [types.PromptMessage(role="user", content=content) for content in prompt.say(given)]
     return types.GetPromptResult(description=prompt.definition.description, messages=messages)

@@ -78,14 +78,17 @@ async def call(
     tool = TOOLS.get(params.name)
     if tool is None:
         raise MCPError(types.INVALID_PARAMS, f"Unknown tool: {params.name}")
-    state = rounds.opened(params.request_state)
-    try:
-        asked = Call(context, params.arguments or {}, params.input_responses or {}, state)
-        return types.CallToolResult(content=await tool.run(asked))
-    except rounds.Ask as ask:
-        return ask.result()
-    except Refused as refused:
-        return types.CallToolResult(content=[media.text(str(refused))], is_error=True)
+    state, answers = rounds.opened(params.request_state), params.input_responses or {}
+    while True:
+        try:
+            asked = Call(context, params.arguments or {}, answers, state)
+            return types.CallToolResult(content=await tool.run(asked))
+        except rounds.Ask as ask:
+            if rounds.is_modern(context):
+                return ask.result()
+            state, answers = ask.state, await rounds.pushed(context, ask)
+        except Refused as refused:
+            return types.CallToolResult(content=[media.text(str(refused))], is_error=True)
 
 
 # Content of every kind
@@ -338,6 +341,9 @@ async def missing_capability(given: Call) -> Content:
         )
         data = needed.model_dump(mode="json", by_alias=True, exclude_none=True)
         raise MCPError(types.MISSING_REQUIRED_CLIENT_CAPABILITY, "This tool needs sampling", data)
+    if not rounds.is_modern(given.context):
+        # What a session can says little of a client behind a gateway: only the model itself knows.
+        await rounds.pushed(given.context, rounds.Ask({"model": rounds.sample("Are you there?", 10)}))
     return [media.text("The client can sample")]
 
 
