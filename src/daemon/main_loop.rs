@@ -235,7 +235,8 @@ impl MainLoop {
     }
 
     /// In order: no new connection; calls in flight may end; every server is stopped; then the control socket. A
-    /// second signal skips the waiting for calls.
+    /// signal while calls are waited for skips that; one while servers are stopped leaves them to the guardian, who
+    /// waits 300 ms.
     fn shut_down(&mut self, inbox: &Receiver<News>, running: &Running, short: bool) -> Ended {
         let begun = clock::now();
         let drain = if short { SHORT_DRAIN } else { running.budget.drain };
@@ -255,17 +256,15 @@ impl MainLoop {
         let stopped: Vec<&str> = lively.map(|server| server.name.as_str()).collect();
         servers.iter().for_each(|server| server.tell(Report::Retire));
         let deadline = clock::now() + running.budget.stop;
-        // More signals change nothing here: every server is on its ladder, which ends in SIGKILL.
-        let mut over = false;
-        while !over && clock::now() < deadline {
-            over = self.until_closed(&running.supervisors, deadline, inbox, running);
-        }
+        let over = self.until_closed(&running.supervisors, deadline, inbox, running);
+        let impatient = !over && clock::now() < deadline;
         // What was still in flight has been answered by the stop, and that answer is on its way out.
         self.until_closed(&drained, clock::now() + ANSWERS_OUT, inbox, running);
         let took = text::span(clock::now().since(begun));
         match (over, stopped.is_empty()) {
             (true, true) => log::info!("nothing was running; shut down in {took}"),
             (true, false) => log::info!("stopped {} in {took}", stopped.join(", ")),
+            (false, _) if impatient => log::warn!("told again to stop after {took}; the guardian ends the rest"),
             (false, _) => log::error!("some servers did not end within {took}; the guardian ends them"),
         }
         if over { Ended::InOrder } else { Ended::OutOfTime }

@@ -515,6 +515,20 @@ fn a_second_sigterm_skips_the_wait_for_calls() {
 }
 
 #[test]
+fn a_sigterm_while_servers_are_stopped_ends_them_now() {
+    let mut config = demo_config(&[("a", "--ignore-eof --ignore-term")]);
+    config["resource_cleanup"] = json!({"process_kill_timeout_seconds": 120});
+    let mut daemon = Daemon::start(&config, &[]);
+    daemon.wait_ready(&["a"]);
+    processes::send(daemon.guardian_pid(), Signal::SIGTERM);
+    until("the ladder to begin", || daemon.output().1.contains("stopping (life 1)").then_some(()));
+    // Far less than the patience with a server, or this would be waited for in vain.
+    daemon.stop();
+    assert!(daemon.output().1.contains("told again to stop"), "{}", daemon.output().1);
+    daemon.assert_nothing_left(Duration::from_secs(2));
+}
+
+#[test]
 fn the_cli_finds_the_daemon_wherever_its_state_is() {
     // Longer than a socket's path may be.
     let tmp = TempDir::new();
