@@ -107,7 +107,7 @@ impl OpenCall {
                 }
                 Some(Word::Message { body, extends }) => {
                     if extends {
-                        self.deadline = self.latest.min(clock::now() + self.server.call_patience);
+                        self.deadline = self.latest.min(clock::now() + self.server.call_patience());
                     }
                     return Heard::Message(body);
                 }
@@ -145,7 +145,7 @@ impl OpenCall {
     }
 
     fn timed_out(&self) -> Fault {
-        let patience = text::span(self.server.call_patience);
+        let patience = text::span(self.server.call_patience());
         let message = format!("server `{}` did not answer within {patience}", self.server.name);
         Fault::new(FaultKind::CallTimeout, message).hint("raise \"call_timeout\" if the tool needs longer")
     }

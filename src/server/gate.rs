@@ -61,6 +61,12 @@ impl Gate {
         if self.line.is_empty() { None } else { self.slots.values().min().copied() }
     }
 
+    /// Another number of slots. Nobody loses one; those that fit now are admitted.
+    pub fn resize(&mut self, slots_max: usize, now: Time) -> Vec<ServerName> {
+        self.slots_max = slots_max.max(1);
+        self.admit(now)
+    }
+
     pub fn holds(&self, name: &ServerName) -> bool {
         self.slots.contains_key(name)
     }
@@ -146,6 +152,19 @@ mod tests {
     #[test]
     fn who_shows_no_sign_loses_its_slot() {
         check(1, &[("ask a", "a"), ("ask b", ""), ("due", "b"), ("leave a", ""), ("leave b", "")]);
+    }
+
+    #[test]
+    fn more_slots_and_fewer() {
+        let mut gate = Gate::new(1);
+        for name in ["a", "b", "c", "d"] {
+            gate.ask(name.into(), Time::ZERO);
+        }
+        assert_eq!(gate.resize(3, Time::ZERO), ["b".into(), "c".into()]);
+        assert_eq!(gate.resize(1, Time::ZERO), []);
+        assert_eq!(gate.leave(&"a".into(), Time::ZERO), []);
+        assert_eq!(gate.leave(&"b".into(), Time::ZERO), []);
+        assert_eq!(gate.leave(&"c".into(), Time::ZERO), ["d".into()]);
     }
 
     #[test]

@@ -244,6 +244,7 @@ macro_rules! of_a_life {
 
 mod phases;
 mod policy;
+mod renewed;
 
 pub use policy::Policy;
 

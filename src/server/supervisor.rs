@@ -1,9 +1,10 @@
 //! The thread that owns one server: `recv -> step -> act`, and nothing else.
 //!
-//! It ends when the server is retired and off.
+//! A server that is disabled and off needs no thread: its supervisor rests in the server itself, until somebody tells
+//! it something. It ends when the server is retired and off.
 
 use super::board::Board;
-use super::handle::{Report, Server, Traits};
+use super::handle::{Manner, Report, Server, Traits};
 use super::launch::Launch;
 use super::life::{self, Birth};
 use super::link::Link;
@@ -19,31 +20,52 @@ use crate::base::time::{Time, Wall};
 use crate::engine::watched::{self, Heard, Settled, Subscription, Watched};
 use crate::mcp::items::Kind;
 use crate::reaper::keeper::Keeper;
-use crate::sys::{clock, thread};
+use crate::sys::clock;
 use crossbeam_channel::{Receiver, RecvTimeoutError, Sender, bounded};
 use std::io;
 use std::sync::Arc;
-use std::thread::JoinHandle;
 
-/// What a supervisor asks of the start gate, which `main` owns.
+mod change;
+mod rest;
+
+pub use change::{Afterwards, Change};
+pub(super) use rest::{Resting, wake};
+
+/// What a supervisor asks of the start gate, which `main` owns; and what `main` must know beside.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum GateRequest {
     Ask(ServerName),
     Leave(ServerName),
+    /// It is disabled and off, and rests.
+    Rests(ServerName),
 }
 
 /// Works out what a life runs; asked anew for every life, so that `${env:NAME}` is what it is then.
 pub type Plan = dyn Fn(Life) -> Result<Launch, Fault> + Send;
 
+/// Where a server lives, and how.
+pub struct Home {
+    pub plan: Box<Plan>,
+    /// The engine that it lives on: while that is away, nothing is the server's fault.
+    pub engine: Option<Arc<Watched>>,
+}
+
+/// Finds the home of a server: asked when it is first wanted, so that one that is disabled touches no engine.
+pub type FindHome = dyn Fn() -> Home + Send;
+
+/// What a server's entry comes to.
+pub struct Terms {
+    pub policy: Policy,
+    pub manner: Manner,
+    pub find_home: Box<FindHome>,
+}
+
 /// Everything that a supervisor starts with.
 pub struct Charge {
     pub name: ServerName,
     pub slug: crate::base::id::Slug,
-    pub policy: Policy,
+    pub terms: Terms,
     pub traits: Traits,
-    pub plan: Box<Plan>,
-    /// The engine that it lives on: while that is away, nothing is the server's fault.
-    pub engine: Option<Arc<Watched>>,
     /// Where lives are written down, so that they can be found whatever dies.
     pub keeper: Arc<Keeper>,
     /// Why its entry cannot be run as it is.
@@ -57,21 +79,24 @@ pub struct Charge {
 pub fn start(
     charge: Charge,
     board: Board,
-    gate: impl Fn(GateRequest) + Send + 'static,
-) -> io::Result<(Arc<Server>, JoinHandle<()>)> {
+    gate: impl Fn(GateRequest) + Send + Sync + 'static,
+) -> io::Result<Arc<Server>> {
     let (sender, inbox): (Sender<Report>, Receiver<Report>) = bounded(INBOX_MESSAGES_MAX);
-    let machine = machine::Server::new(charge.engine.is_some(), false, clock::now());
+    let machine = machine::Server::new(false, false, clock::now());
     let first = first_status(&charge, &machine);
-    let server = Arc::new(Server::new(first, charge.traits, board, sender));
+    let Terms { policy, manner, find_home } = charge.terms;
+    let server = Arc::new(Server::new(first, manner, charge.traits, board, sender));
     let tape = Tape::new(&machine);
-    let name = format!("sup:{}", server.slug);
     let mut supervisor = Supervisor {
         server: server.clone(),
         machine,
-        policy: charge.policy,
-        plan: charge.plan,
+        policy,
+        find_home,
+        plan: None,
+        next: None,
+        leaving: false,
         keeper: charge.keeper,
-        gate: Box::new(gate),
+        gate: Arc::new(gate),
         orders: None,
         pid: None,
         container: None,
@@ -84,8 +109,8 @@ pub fn start(
         recovering: false,
         frozen: None,
     };
-    if let Some(engine) = charge.engine {
-        supervisor.settle_on(engine);
+    if charge.wanted {
+        supervisor.move_in();
     }
     if let Some(problem) = charge.problem {
         let event = Event::Block(Some(problem.kind));
@@ -94,17 +119,23 @@ pub fn start(
     if charge.wanted {
         supervisor.step(Event::Want(true));
     }
-    let handle = thread::spawn_vital(&name, move || supervisor.run(&inbox))?;
-    Ok((server, handle))
+    supervisor.begin(inbox).map_err(|(error, _)| error)?;
+    Ok(server)
 }
 
 struct Supervisor {
     server: Arc<Server>,
     machine: machine::Server,
     policy: Policy,
-    plan: Box<Plan>,
+    find_home: Box<FindHome>,
+    /// INVARIANT: there while it is wanted.
+    plan: Option<Box<Plan>>,
+    /// What its entry says now, while a life of what it said before is ending.
+    next: Option<(Manner, Box<FindHome>)>,
+    /// The config does not name it any more.
+    leaving: bool,
     keeper: Arc<Keeper>,
-    gate: Box<dyn Fn(GateRequest) + Send>,
+    gate: Arc<dyn Fn(GateRequest) + Send + Sync>,
     /// The mailbox of the current life.
     orders: Option<(Life, Orders)>,
     pid: Option<u32>,
@@ -135,8 +166,14 @@ impl Supervisor {
         self.dwelling = Some((engine, subscription));
     }
 
-    fn run(mut self, inbox: &Receiver<Report>) {
+    fn run(mut self, mut inbox: Receiver<Report>) {
         loop {
+            if self.has_nothing_to_do() {
+                match self.rest(inbox) {
+                    None => return,
+                    Some(again) => (self, inbox) = again,
+                }
+            }
             let report = match self.machine.next_deadline() {
                 None => inbox.recv().map_err(|_| RecvTimeoutError::Disconnected),
                 Some((at, _)) => inbox.recv_deadline(clock::instant(at)),
@@ -155,7 +192,11 @@ impl Supervisor {
 
     fn take(&mut self, report: Report) {
         match report {
+            Report::Event(Event::Want(true) | Event::Restart, _) if self.leaving => {}
             Report::Event(event, fault) => {
+                if event == Event::Want(true) && self.plan.is_none() {
+                    self.move_in();
+                }
                 if let Some(fault) = fault {
                     self.heard_fault(event, fault);
                 }
@@ -180,6 +221,11 @@ impl Supervisor {
             Report::Listed(life) => {
                 log::info!("{}: what it lists has changed (life {life})", self.server.name);
                 self.publish();
+            }
+            Report::Change(change) => self.change(*change),
+            Report::Leave => {
+                self.leaving = true;
+                self.step(Event::Want(false));
             }
             Report::Retire => {
                 self.retired = true;
@@ -235,6 +281,9 @@ impl Supervisor {
             self.publish();
         }
         self.settle(event);
+        if self.machine.life().is_none() {
+            self.adopt_next();
+        }
         if let Some((event, fault)) = unborn {
             self.heard_fault(event, fault);
             self.step(event);
@@ -346,7 +395,11 @@ impl Supervisor {
         let begun = Orders::new().and_then(|orders| {
             self.orders = Some((life, orders.clone()));
             let (server, keeper) = (self.server.clone(), self.keeper.clone());
-            life::begin(Birth { life, server, orders, keeper }, (self.plan)(life))
+            let launch = match &self.plan {
+                Some(plan) => plan(life),
+                None => Err(Fault::new(FaultKind::Internal, "it has no home")),
+            };
+            life::begin(Birth { life, server, orders, keeper }, launch)
         });
         let error = begun.err()?;
         let message = format!("start a thread for {}: {error}", self.server.name);
