@@ -1,8 +1,9 @@
 //! The REST API, the same on the endpoint and on the control socket.
 
+use super::config;
 use super::status::{self, About};
 use crate::base::fault::{Fault, FaultKind};
-use crate::base::id::ServerName;
+use crate::base::finding::Finding;
 use crate::gateway::crossing::Caller;
 use crate::gateway::http::{Exchange, Request};
 use crate::gateway::open_call::Heard;
@@ -20,11 +21,10 @@ use crate::server::status::Status;
 use crate::store::Store;
 use crate::sys::clock;
 use serde_json::{Value, json};
-use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;
 
-const JSON: (&str, &str) = ("Content-Type", "application/json");
+pub(super) const JSON: (&str, &str) = ("Content-Type", "application/json");
 
 /// The longest that `?wait=` holds a connection.
 const WAIT_MAX: Duration = Duration::from_secs(600);
@@ -38,10 +38,7 @@ const LOG_LINES_MAX: usize = 10_000;
 pub struct Api {
     pub about: About,
     pub router: Arc<Router>,
-    /// Where the servers' log files are.
-    pub logs: std::path::PathBuf,
-    /// Entries of the config that cannot run as they are written, however often they are started.
-    pub unusable: BTreeSet<ServerName>,
+    pub config: config::Control,
     pub store: Store,
 }
 
@@ -76,8 +73,10 @@ impl Api {
         let parts: Vec<String> = rest.split('/').map(percent_decoded).collect();
         let parts: Vec<&str> = parts.iter().map(String::as_str).collect();
         let allowed = match &parts[..] {
-            ["status" | "tools"] | ["servers", _] | ["servers", _, "logs"] => "GET",
-            ["tools", "call"] | ["servers", _, "restart" | "enable" | "disable"] => "POST",
+            ["status" | "tools"] | ["config", "plan"] | ["servers", _] | ["servers", _, "logs"] => "GET",
+            ["tools", "call"] | ["config", "apply"] | ["servers", _, "restart" | "enable" | "disable"] => {
+                "POST"
+            }
             _ => {
                 let fault = Fault::new(FaultKind::Unknown, format!("no such resource: {}", request.path));
                 return fail(exchange, 404, &fault.hint("GET /api/v1/status shows everything"));
@@ -93,6 +92,8 @@ impl Api {
                 let body = status::picture(&self.about, &self.router, &self.store);
                 exchange.respond(200, &[JSON], body.as_bytes());
             }
+            ["config", "plan"] => config::answer(exchange, &*self.config.plan),
+            ["config", _] => config::answer(exchange, &*self.config.apply),
             ["tools"] => self.tools(request, exchange),
             ["tools", _] => self.call(request, exchange),
             ["servers", name] => self.with(name, exchange, |server, exchange| {
@@ -121,7 +122,8 @@ impl Api {
     fn act(&self, server: &Arc<Server>, action: &str, request: &Request, exchange: &mut Exchange) {
         let Ok(wait) = span_parameter(request, "wait", exchange) else { return };
         let before = server.status();
-        let cannot = before.state == "parked" && self.unusable.contains(&server.name);
+        // Its entry cannot run as it is written, however often it is started.
+        let cannot = before.phase == Some("entry");
         if (action == "restart" && before.state == "disabled") || (action != "disable" && cannot) {
             return fail(exchange, 409, &router::not_ready(server));
         }
@@ -217,7 +219,7 @@ impl Api {
             let fault = Fault::new(FaultKind::BadConfig, "`lines` is no number");
             return fail(exchange, 400, &fault.hint("lines=100"));
         };
-        let path = self.logs.join(format!("server-{}.log", server.slug));
+        let path = self.about.logs.join(format!("server-{}.log", server.slug));
         let lines = crate::sys::logfile::tail(&path, wanted.min(LOG_LINES_MAX));
         send(exchange, 200, &json!({"lines": lines}));
     }
@@ -267,6 +269,11 @@ fn send(exchange: &mut Exchange, status: u16, value: &Value) {
 /// `{"error":{"kind","message","hint"}}`
 pub fn fail(exchange: &mut Exchange, status: u16, fault: &Fault) {
     send(exchange, status, &json!({"error": fault}));
+}
+
+/// The same, with what was found in a config beside it.
+pub(super) fn fail_with(exchange: &mut Exchange, status: u16, fault: &Fault, findings: &[Finding]) {
+    send(exchange, status, &json!({"error": fault, "findings": findings}));
 }
 
 /// The value of a query parameter, decoded.

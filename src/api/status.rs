@@ -1,6 +1,6 @@
 //! The whole picture as one object: `GET /api/v1/status`, and what `mcpvisor status` shows.
 
-use crate::base::finding::Finding;
+use super::config::{self, InForce};
 use crate::base::id::ServerName;
 use crate::engine::engines::Engines;
 use crate::engine::watched::Snapshot;
@@ -13,17 +13,18 @@ use crate::store::{Store, Trouble};
 use crate::sys::clock;
 use parking_lot::Mutex;
 use serde::Serialize;
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
-/// What does not change while the daemon runs.
+/// What is not of single servers.
 #[derive(Clone, Debug)]
 pub struct About {
     /// `HOST:PORT` of the endpoint, as bound; empty where there is none.
     pub listen: String,
-    /// The config file; `None` for the built-in demo.
-    pub config_path: Option<String>,
-    pub findings: Vec<Finding>,
+    pub config: InForce,
+    /// Where the servers' log files are.
+    pub logs: PathBuf,
     /// Those that servers live on, each as it is.
     pub engines: Engines,
     /// Who waits for a start.
@@ -37,7 +38,7 @@ struct Picture<'a> {
     seq: u64,
     uptime_ms: u64,
     listen: &'a str,
-    config: ConfigPicture<'a>,
+    config: &'a config::Picture,
     engines: Vec<&'a Snapshot>,
     /// Only while something is, or was, wrong with it.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -45,13 +46,6 @@ struct Picture<'a> {
     servers: Vec<Status>,
     /// Containers that should be gone.
     removals: Vec<Owing>,
-}
-
-#[derive(Serialize)]
-struct ConfigPicture<'a> {
-    path: Option<&'a str>,
-    loads: u64,
-    findings: &'a [Finding],
 }
 
 /// The object as JSON text. The sequence number is taken first: everything up to it is in the picture.
@@ -64,7 +58,7 @@ pub fn picture(about: &About, router: &Router, store: &Store) -> String {
         seq,
         uptime_ms: clock::now().as_ms(),
         listen: &about.listen,
-        config: ConfigPicture { path: about.config_path.as_deref(), loads: 1, findings: &about.findings },
+        config: &about.config.get(),
         engines: engines.iter().map(|engine| &**engine).collect(),
         store: store.trouble(),
         servers: rows(about, router),

@@ -181,6 +181,20 @@ pub const JSON_DEPTH_MAX: usize = 127;
 /// whole, with a finding.
 pub const CONFIG_BYTES_MAX: usize = 8 << 20;
 
+/// How long nothing must stir before a config file that did is read, and how long it may go on stirring. 100 ms: an
+/// editor writes, renames and sets permissions within a few; 1 s is what a person waits without wondering.
+pub const CONFIG_SETTLE: Duration = Duration::from_millis(100);
+pub const CONFIG_SETTLE_MAX: Duration = Duration::from_secs(1);
+
+/// Those who wait at the same time for the config to be read again; one more is refused.
+pub const CONFIG_ASKS_MAX: usize = 64;
+
+/// How long one who asks for it waits until the config is read and its changes are told to the servers. 30 s: it takes
+/// milliseconds; longer means that the daemon is stuck.
+pub const CONFIG_APPLY_PATIENCE: Duration = Duration::from_secs(30);
+
+const _: () = assert!(CONFIG_SETTLE.as_millis() < CONFIG_SETTLE_MAX.as_millis());
+
 /// Servers in one config file; the ones after are left out, with a finding.
 pub const SERVERS_MAX: usize = 4096;
 

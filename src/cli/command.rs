@@ -6,7 +6,7 @@
 use super::exit::Outcome;
 use super::options::{Given, count, level, span, text};
 use super::output::Out;
-use super::{cleanup, config_check, demo_server, help, serve, status, stdio, tools, upstream};
+use super::{cleanup, config_check, config_plan, demo_server, help, serve, status, stdio, tools, upstream};
 use std::ffi::OsString;
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -298,6 +298,28 @@ pub const COMMANDS: &[Command] = &[
                 not work as written.",
         examples: &["mcpvisor config check ./mcp_config.json"],
         run: Run::Given(config_check::run),
+    },
+    Command {
+        path: &["config", "plan"],
+        words: Words::None,
+        options: &[JSON],
+        summary: "Show what the config file, as it is now, would change",
+        about: "Compares the file with what the daemon runs: which servers would be restarted, and because of which \
+                keys, and which would go on with other numbers. Nothing is changed. Without a daemon it is \
+                compared with nothing.",
+        examples: &["mcpvisor config plan"],
+        run: Run::Given(config_plan::plan),
+    },
+    Command {
+        path: &["config", "apply"],
+        words: Words::None,
+        options: &[JSON],
+        summary: "Make the daemon take over the config file now",
+        about: "The daemon does so by itself within a second of every change of the file; this waits until it is \
+                done and says what it came to, also where files cannot be watched. SIGHUP does the same. Exit \
+                code 4 if the file cannot be used: then what ran before runs on.",
+        examples: &["mcpvisor config apply"],
+        run: Run::Given(config_plan::apply),
     },
     Command {
         path: &["cleanup"],

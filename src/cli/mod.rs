@@ -6,7 +6,7 @@
 //! options   what can be given   output    stdout, width, colour, wrapping  exit      codes and failures
 //! control   asks the daemon     rows      servers as lines (pure)          progress  the line while serve starts
 //!                               engines   engines as lines (pure)          grid      a table (pure)
-//! status upstream tools         ask the daemon and print
+//! status upstream tools config_plan   ask the daemon and print
 //! stdio     joins a client on stdin and stdout to the daemon
 //! serve cleanup config_check demo_server   hand on to the floors below
 //! ```
@@ -14,6 +14,7 @@
 pub mod cleanup;
 pub mod command;
 pub mod config_check;
+pub mod config_plan;
 pub mod control;
 pub mod demo_server;
 pub mod engines;

@@ -5,10 +5,11 @@ use super::options::{Given, Options};
 use super::output::{self, Out};
 use super::progress::{Progress, Row};
 use crate::base::fault::Fault;
-use crate::base::finding::{Finding, Severity};
+use crate::base::finding::Finding;
 use crate::base::limits::MAIN_LOG_BYTES_MAX;
 use crate::daemon::logging::{self, To};
 use crate::daemon::main_loop::Ended;
+use crate::daemon::reload::parks;
 use crate::daemon::serve::{self, Started};
 use crate::daemon::setup::{self, Setup};
 use crate::reaper::guardian::{self, GuardPlan};
@@ -43,8 +44,11 @@ pub fn run(given: &Given, _: &mut Out) -> Outcome {
     spawn::raise_nofile();
     let to = if setup.ephemeral { To::File } else { To::FileAndStderr };
     logging::start(setup.config.log_level, &setup.state_dir.join("logs"), MAIN_LOG_BYTES_MAX, to);
-    // What parks a server is logged when it is parked.
-    let parks = |finding: &&Finding| finding.severity == Severity::Error && finding.server.is_some();
+    if let Some(path) = &setup.path {
+        let count = setup.config.servers.len();
+        let plural = if count == 1 { "" } else { "s" };
+        log::info!("config loaded: {}: {count} server{plural}", path.display());
+    }
     for finding in setup.findings.iter().filter(|finding| !parks(finding)) {
         log::warn!("{finding}");
     }

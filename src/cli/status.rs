@@ -35,7 +35,16 @@ pub struct Status {
 struct ConfigFacts {
     path: Option<String>,
     loads: u64,
+    /// Why the file, as it is now, is not in force.
+    error: Option<Fault>,
     findings: Vec<IgnoredAny>,
+}
+
+/// Why something is not as it should be, as the daemon says it.
+#[derive(Debug, Default, Deserialize)]
+#[serde(default)]
+struct Fault {
+    message: String,
 }
 
 pub fn run(given: &Given, out: &mut Out) -> Outcome {
@@ -52,6 +61,11 @@ pub fn run(given: &Given, out: &mut Out) -> Outcome {
 
 fn render(status: &Status, now: Wall, columns: usize, paint: &dyn Fn(&str, Colour) -> String) -> String {
     let mut text = flow(&about_daemon(status), columns);
+    if let Some(error) = &status.config.error {
+        let line = tame(&format!("{}: what ran before runs on (mcpvisor config check)", error.message));
+        let lines = wrap(&line, columns, 0);
+        text.push_str(&format!("{}\n", paint(&lines.join("\n"), Colour::Red)));
+    }
     if let Some(trouble) = &status.store {
         let lines = wrap(&tame(&format!("state: {}", trouble.text())), columns, 0);
         text.push_str(&format!("{}\n", paint(&lines.join("\n"), Colour::Yellow)));

@@ -14,8 +14,10 @@
 //! docker_run  a `docker run` made ours
 //! template.rs ${env:NAME}, ~                                notes.rs  findings, problems
 //! locate.rs   where config and state may be                 report.rs findings for a terminal
+//! diff.rs     what is different between two configs, and what follows for each server
 //! ```
 
+pub mod diff;
 pub mod docker_run;
 pub mod isolation;
 pub mod json;

@@ -8,7 +8,7 @@ use super::watch;
 use crate::base::fault::{Fault, FaultKind};
 use crate::base::id::Life;
 use crate::config::docker_run::{self, Ours, Outcome, Rewritten};
-use crate::config::{Config, ServerConfig, expand_home};
+use crate::config::{Cleanup, Config, ServerConfig, expand_home};
 use crate::engine::api::Engine;
 use crate::engine::by_cli::{CliEngine, Reach};
 use crate::engine::endpoint::Endpoint;
@@ -82,19 +82,18 @@ impl Containers {
         board: &Board,
         dir: &std::path::Path,
     ) -> Containers {
-        let cleanup = &config.cleanup;
-        let rules = Rules {
-            try_max: cleanup.docker_timeout,
-            verify: cleanup.verify,
-            verify_within: cleanup.verify_timeout,
-            once: false,
-        };
-        let upkeep = Upkeep { keeper: keeper.clone(), store: store.clone(), rules, pulls: Pulls::default() };
+        let (rules, pulls) = (rules(&config.cleanup), Pulls::default());
+        let upkeep = Upkeep { keeper: keeper.clone(), store: store.clone(), rules, pulls };
         Containers {
             engines: Engines::new(terms(config, keeper, store, board)),
             upkeep,
             cidfiles: dir.join(CIDFILES),
         }
+    }
+
+    /// Other numbers from now on. Those of one server come with its next plan.
+    pub fn retune(&self, config: &Config) {
+        self.engines.retune(watch::policy(&config.recovery));
     }
 
     /// Looked up once: an entry whose engine's name changes with the environment is a changed entry.
@@ -149,6 +148,7 @@ impl Containers {
             return plan;
         }
         let (entry, marker) = (entry.clone(), self.upkeep.keeper.marker().clone());
+        let upkeep = Upkeep { rules: rules(&config.cleanup), ..self.upkeep.clone() };
         let health_patience = config.recovery.health_check_timeout;
         let grace = config.stop_grace(&entry);
         match home {
@@ -158,7 +158,7 @@ impl Containers {
                 Box::new(move |_| Err(fault.clone()))
             }
             Home::Engine(watched) => {
-                let (config, watched, upkeep) = (config.clone(), watched.clone(), self.upkeep.clone());
+                let (config, watched) = (config.clone(), watched.clone());
                 Box::new(move |_| {
                     let Isolated { spec, pull, .. } = container_of(&config, &entry)?;
                     Ok(Launch::Container(Box::new(ContainerPlan {
@@ -175,7 +175,7 @@ impl Containers {
             Home::OwnRun(watched) => {
                 let berth = Berth {
                     watched: watched.clone(),
-                    upkeep: self.upkeep.clone(),
+                    upkeep,
                     cidfile: self.cidfiles.join(entry.slug.as_str()),
                     cidfile_timeout: config.cidfile_timeout(&entry),
                     health_patience,
@@ -189,6 +189,15 @@ impl Containers {
     /// Pulls of this entry's image may take so long.
     pub fn pull_timeout(entry: &ServerConfig) -> Option<Duration> {
         entry.isolation.as_ref().map(|isolation| isolation.pull_timeout)
+    }
+}
+
+fn rules(cleanup: &Cleanup) -> Rules {
+    Rules {
+        try_max: cleanup.docker_timeout,
+        verify: cleanup.verify,
+        verify_within: cleanup.verify_timeout,
+        once: false,
     }
 }
 

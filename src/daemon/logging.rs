@@ -32,13 +32,15 @@ pub fn start(level: LevelFilter, dir: &Path, bytes_max: u64, to: To) {
         journal: std::env::var_os("JOURNAL_STREAM").is_some(),
     };
     let mut builder = Builder::new();
-    builder.filter_module("mcpvisor", level).target(Target::Pipe(Box::new(tee)));
+    // The level in force is the facade's, which a changed config moves.
+    builder.filter_module("mcpvisor", LevelFilter::Trace).target(Target::Pipe(Box::new(tee)));
     builder.format(|out, record| {
         let level = record.level().as_str().to_ascii_lowercase();
         writeln!(out, "{level}: {}", record.args())
     });
     // A second logger in one process would be a mistake of ours, and the first one keeps working.
     let _ = builder.try_init();
+    log::set_max_level(level);
 }
 
 /// Whether a progress line stands on the terminal.

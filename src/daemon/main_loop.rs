@@ -1,12 +1,20 @@
 //! What `main` does while the daemon runs: it owns the start gate, hears signals, and orders the shutdown.
 
+use super::containers::Containers;
+use super::fleet::Fleet;
+use super::reload::{Read, Reading, Reload};
+use super::settings::{self, Settings};
+use crate::api::config::Applied;
 use crate::base::id::{Life, ServerName};
 use crate::base::limits::{EPHEMERAL_FIRST, EPHEMERAL_IDLE};
 use crate::base::text;
 use crate::base::time::Time;
 use crate::config::Config;
+use crate::config::diff::diff;
 use crate::gateway::front::Front;
 use crate::gateway::http::HttpServer;
+use crate::reaper::keeper::Keeper;
+use crate::reaper::link::Line;
 use crate::reaper::strangers::Strangers;
 use crate::server::gate::Gate;
 use crate::server::handle::Report;
@@ -26,6 +34,8 @@ pub enum News {
     Gate(GateRequest),
     /// SIGTERM or SIGINT.
     Terminate,
+    /// The config file was looked at.
+    Config(Box<Reading>),
     /// A child that may be nobody's has ended.
     Child,
     /// The servers' lists changed.
@@ -48,7 +58,11 @@ const ANSWERS_OUT: Duration = Duration::from_millis(500);
 
 /// What the parts of a running daemon share with `main`.
 pub struct Running {
-    pub servers: Arc<Registry>,
+    pub fleet: Fleet,
+    pub reload: Reload,
+    pub settings: Settings,
+    pub containers: Arc<Containers>,
+    pub keeper: Arc<Keeper>,
     pub front: Arc<Front>,
     /// What is drained first: the endpoint, or where there is none the control socket.
     pub http: Arc<HttpServer>,
@@ -143,7 +157,7 @@ impl MainLoop {
     }
 
     /// Runs until a signal or the guardian's death, then shuts down.
-    pub fn run(mut self, inbox: &Receiver<News>, running: &Running) -> Ended {
+    pub fn run(mut self, inbox: &Receiver<News>, running: &mut Running) -> Ended {
         let short = loop {
             match self.next(inbox) {
                 Some(News::Terminate) => break false,
@@ -151,7 +165,9 @@ impl MainLoop {
                     log::error!("the guardian is dead: shutting down, so that no server can be left alone");
                     break true;
                 }
-                Some(news) => self.take(news, &running.servers),
+                Some(News::Config(reading)) => self.reload(*reading, running),
+                Some(News::Gate(GateRequest::Rests(name))) => running.fleet.rests(&name),
+                Some(news) => self.take(news, &running.fleet.servers),
                 None => self.due(running),
             }
             if self.is_alone(running) {
@@ -194,6 +210,8 @@ impl MainLoop {
             }
             News::Lists => self.announce_at = self.announce_at.or(Some(now + LISTS_QUIET)),
             News::Child => self.reap_at = self.reap_at.or(Some(now + STRANGERS_AFTER)),
+            // Of a daemon that ends, or has just begun: everybody is told to stop, or nobody was yet.
+            News::Gate(GateRequest::Rests(_)) | News::Config(_) => (),
             News::Terminate | News::GuardianDied => (),
         }
     }
@@ -201,7 +219,7 @@ impl MainLoop {
     fn due(&mut self, running: &Running) {
         let now = clock::now();
         let admitted = self.gate.lock().due(now);
-        self.admit(&admitted, &running.servers);
+        self.admit(&admitted, &running.fleet.servers);
         if self.announce_at.is_some_and(|at| at <= now) {
             self.announce_at = None;
             running.front.methods.announce_lists();
@@ -225,6 +243,48 @@ impl MainLoop {
         alone.look_at <= now
     }
 
+    /// Takes over what the file says now, or keeps what is in force and says why; then answers who asked.
+    fn reload(&mut self, reading: Reading, running: &mut Running) {
+        let Reading { news, replies } = reading;
+        let came = match news {
+            None => running.reload.unchanged(),
+            Some(Ok(read)) if running.reload.is_in_force(read.content) => {
+                log::info!("config {}: it says again what is in force", read.path.display());
+                running.reload.well_again(read);
+                running.reload.unchanged()
+            }
+            Some(Ok(read)) => Ok(self.take_over(read, running)),
+            Some(Err(refusal)) => {
+                let (fault, findings) = &refusal;
+                let why = findings.first().map_or_else(|| fault.to_string(), ToString::to_string);
+                log::error!("config not loaded, what ran before runs on: {why}");
+                running.reload.refused(&refusal);
+                Err(refusal)
+            }
+        };
+        for reply in replies {
+            // Who has lost patience gets no answer.
+            let _ = reply.send(came.clone());
+        }
+    }
+
+    fn take_over(&mut self, read: Read, running: &mut Running) -> Applied {
+        let config = read.config.clone();
+        let changes = diff(running.fleet.config(), &config);
+        let mut findings = running.settings.follow(&config);
+        running.containers.retune(&config);
+        let admitted = self.gate.lock().resize(config.connections.concurrent_max, clock::now());
+        self.admit(&admitted, &running.fleet.servers);
+        let failed = running.fleet.follow(config.clone());
+        findings.extend(failed.into_iter().map(|(name, fault)| settings::not_started(name.as_str(), fault)));
+        let named = |name: &ServerName| config.server(name).is_some();
+        running.front.methods.router.levels.keep(named);
+        running.budget = Budget::of(&config);
+        running.keeper.tell(Line::Budget { ms: running.budget.total().as_millis() as u64 });
+        log::info!("config loaded: {}: {}", read.path.display(), changes.summary());
+        running.reload.taken(read, running.fleet.config(), changes, findings)
+    }
+
     fn admit(&mut self, names: &[ServerName], servers: &Registry) {
         for name in names {
             if let Some(server) = servers.find(name.as_str()) {
@@ -237,7 +297,7 @@ impl MainLoop {
     /// In order: no new connection; calls in flight may end; every server is stopped; then the control socket. A
     /// signal while calls are waited for skips that; one while servers are stopped leaves them to the guardian, who
     /// waits 300 ms.
-    fn shut_down(&mut self, inbox: &Receiver<News>, running: &Running, short: bool) -> Ended {
+    fn shut_down(&mut self, inbox: &Receiver<News>, running: &mut Running, short: bool) -> Ended {
         let begun = clock::now();
         let drain = if short { SHORT_DRAIN } else { running.budget.drain };
         log::info!("shutting down: calls in flight have {} to end", text::span(drain));
@@ -251,10 +311,10 @@ impl MainLoop {
             http.drain(cut_after);
         });
         self.until_closed(&drained, begun + drain, inbox, running);
-        let servers = running.servers.all();
+        let servers = running.fleet.servers.all();
         let lively = servers.iter().filter(|server| server.status().life.is_some());
         let stopped: Vec<&str> = lively.map(|server| server.name.as_str()).collect();
-        servers.iter().for_each(|server| server.tell(Report::Retire));
+        running.fleet.retire();
         let deadline = clock::now() + running.budget.stop;
         let over = self.until_closed(&running.supervisors, deadline, inbox, running);
         let impatient = !over && clock::now() < deadline;
@@ -264,7 +324,9 @@ impl MainLoop {
         match (over, stopped.is_empty()) {
             (true, true) => log::info!("nothing was running; shut down in {took}"),
             (true, false) => log::info!("stopped {} in {took}", stopped.join(", ")),
-            (false, _) if impatient => log::warn!("told again to stop after {took}; the guardian ends the rest"),
+            (false, _) if impatient => {
+                log::warn!("told again to stop after {took}; the guardian ends the rest")
+            }
             (false, _) => log::error!("some servers did not end within {took}; the guardian ends them"),
         }
         if over { Ended::InOrder } else { Ended::OutOfTime }
@@ -284,7 +346,7 @@ impl MainLoop {
                 recv(closed) -> _ => return true,
                 recv(inbox) -> news => match news {
                     Ok(News::Terminate) | Err(_) => return false,
-                    Ok(news) => self.take(news, &running.servers),
+                    Ok(news) => self.take(news, &running.fleet.servers),
                 },
                 default(deadline.since(clock::now())) => return false,
             }

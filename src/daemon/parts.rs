@@ -1,9 +1,10 @@
 //! What the two listeners serve from, and which path is whose.
 
+use super::settings::Gatekeeper;
+use crate::api::config::Control;
 use crate::api::rest::{self, Api};
 use crate::api::status::About;
 use crate::config::Config;
-use crate::gateway::access::Access;
 use crate::gateway::asks::Asks;
 use crate::gateway::catalogue::{Announced, Cache};
 use crate::gateway::early::Early;
@@ -14,7 +15,7 @@ use crate::gateway::hub::Hub;
 use crate::gateway::interest::Interest;
 use crate::gateway::levels::Levels;
 use crate::gateway::listeners::Listeners;
-use crate::gateway::methods::Methods;
+use crate::gateway::methods::{ListWait, Methods};
 use crate::gateway::outbound::Outbound;
 use crate::gateway::reply;
 use crate::gateway::router::Router;
@@ -26,7 +27,6 @@ use crate::store::Store;
 use std::io;
 use std::net::TcpListener;
 use std::os::unix::net::UnixListener;
-use std::path::PathBuf;
 use std::sync::Arc;
 
 /// Those who may hear of servers; made before the first server can say anything.
@@ -71,7 +71,7 @@ impl Parts {
         servers: Arc<Registry>,
         board: Board,
         about: About,
-        logs: PathBuf,
+        control: Control,
         store: Store,
     ) -> Parts {
         let Clients { interest, asks, hub } = clients;
@@ -86,20 +86,19 @@ impl Parts {
             hub: hub.clone(),
             held: HeldCalls::new(HeldCall::give_up),
             announced: Announced::default(),
-            list_wait: config.list_wait,
+            list_wait: ListWait::new(config.list_wait),
         };
-        let broken = config.servers.iter().filter(|entry| entry.problem.is_some());
-        let unusable = broken.map(|entry| entry.name.clone()).collect();
-        let api = Arc::new(Api { about, router: router.clone(), logs, unusable, store });
+        let api = Arc::new(Api { about, router: router.clone(), config: control, store });
         Parts { router, front: Arc::new(Front { methods }), hub, api }
     }
 
-    /// Every request of both listeners; `access` guards what comes over TCP.
-    fn handler(&self, access: Access) -> Arc<Handler> {
+    /// Every request of both listeners; `gatekeeper` guards what comes over TCP.
+    fn handler(&self, gatekeeper: Gatekeeper) -> Arc<Handler> {
         let (front, api) = (self.front.clone(), self.api.clone());
         Arc::new(move |request: &Request, exchange: &mut Exchange| {
             if matches!(request.peer, Peer::Tcp(_)) {
                 let header = |name| request.headers.get(name);
+                let access = gatekeeper.read().clone();
                 let checked = access.check(
                     header("host"),
                     header("origin"),
@@ -119,15 +118,15 @@ impl Parts {
     }
 
     /// The public endpoint.
-    pub fn serve_endpoint(&self, endpoint: TcpListener, access: Access) -> io::Result<HttpServer> {
+    pub fn serve_endpoint(&self, endpoint: TcpListener, gatekeeper: Gatekeeper) -> io::Result<HttpServer> {
         let listeners = vec![Listener::Tcp(endpoint)];
-        HttpServer::start("http", listeners, Settings::default(), self.hub.clone(), self.handler(access))
+        HttpServer::start("http", listeners, Settings::default(), self.hub.clone(), self.handler(gatekeeper))
     }
 
     /// The same on the control socket, whose mode is its access control.
     pub fn serve_control(&self, control: UnixListener) -> io::Result<HttpServer> {
         let listeners = vec![Listener::Unix(control)];
-        let handler = self.handler(Access::default());
+        let handler = self.handler(Gatekeeper::default());
         HttpServer::start("ctl", listeners, Settings::control(), self.hub.clone(), handler)
     }
 }

@@ -1,15 +1,18 @@
 //! From a config to a running daemon, in the order that a start needs: servers first, because they take longest.
 
 use super::containers::Containers;
+use super::fleet::{Fleet, House};
+use super::listen;
 use super::main_loop::{Budget, Ended, MainLoop, News, Running};
 use super::parts::{Clients, Parts};
+use super::reload::Reload;
+use super::settings::{Gatekeeper, Settings, access};
 use super::setup::Setup;
-use super::{launch, listen};
+use crate::api::config::Control;
 use crate::api::status::About;
 use crate::base::fault::{Fault, FaultKind};
-use crate::base::limits::{SERVER_LOG_BYTES_MAX, STORE_PATIENCE};
-use crate::config::{Config, ServerConfig};
-use crate::gateway::access::Access;
+use crate::base::limits::STORE_PATIENCE;
+use crate::config::Config;
 use crate::gateway::router::Router;
 use crate::reaper::clear::{Everything, clear_everything};
 use crate::reaper::instance::Instance;
@@ -19,26 +22,18 @@ use crate::reaper::link::{Line, Link};
 use crate::reaper::owed::Removals;
 use crate::reaper::sweep::Survey;
 use crate::server::board::Board;
-use crate::server::eras::Setting;
 use crate::server::gate::Gate;
-use crate::server::handle::{Ear, Needed, Traits};
-use crate::server::history::History;
 use crate::server::registry::Registry;
-use crate::server::sleep::Sleep;
-use crate::server::supervisor::{self, Charge};
 use crate::store::Store;
 use crate::sys::cgroup::Cgroup;
-use crate::sys::logfile::LogFile;
 use crate::sys::{clock, kin, pages, thread};
-use crossbeam_channel::{Receiver, Sender, bounded, unbounded};
+use crossbeam_channel::{Sender, unbounded};
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
-use parking_lot::Mutex;
+use parking_lot::{Mutex, RwLock};
 use signal_hook::consts::{SIGCHLD, SIGHUP, SIGINT, SIGTERM};
 use signal_hook::iterator::Signals;
-use std::convert::Infallible;
-use std::fs;
-use std::net::TcpListener;
-use std::path::{Path, PathBuf};
+use std::net::{SocketAddr, TcpListener};
+use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -81,54 +76,67 @@ pub fn run(setup: &Setup, mut guardian: Option<Link>, started: impl FnOnce(&Star
     let board = Board::default();
     let clients = Clients::new().map_err(start_failed)?;
     let store = Store::open(&instance.dir);
-    let containers = Containers::new(&setup.config, &keeper, &store, &board, &instance.dir);
+    let containers = Arc::new(Containers::new(&setup.config, &keeper, &store, &board, &instance.dir));
+    let logs = instance.dir.join("logs");
     let house = House {
-        keeper: &keeper,
-        board: &board,
+        keeper: keeper.clone(),
+        board: board.clone(),
         ear: clients.ear(),
         needed: clients.needed(),
-        logs: instance.dir.join("logs"),
-        containers: &containers,
-        store: &store,
+        logs: logs.clone(),
+        containers: containers.clone(),
+        store: store.clone(),
     };
-    let (servers, supervisors) = servers(&setup.config, &house, &news).map_err(failed)?;
+    let (fleet, supervisors) = Fleet::start(&setup.config, house, news.clone()).map_err(failed)?;
     let gate = Arc::new(Mutex::new(Gate::new(setup.config.connections.concurrent_max)));
     let mut main_loop = MainLoop::new(gate.clone());
     if setup.ephemeral {
         main_loop = main_loop.ephemeral(clock::now());
     }
-    main_loop.admit_first(&inbox, &servers);
+    main_loop.admit_first(&inbox, &fleet.servers);
     let lists = news.clone();
     board.on_lists(move || tell(&lists, News::Lists));
     let budget = Budget::of(&setup.config);
     keeper.tell(Line::Budget { ms: budget.total().as_millis() as u64 });
 
+    let reload = Reload::new(setup).map_err(start_failed)?;
     let about = About {
         listen: bound.clone(),
-        config_path: setup.path.as_ref().map(|path| path.display().to_string()),
-        findings: setup.findings.clone(),
+        config: reload.in_force(),
+        logs,
         engines: containers.engines.clone(),
         gate,
     };
-    let parts = Parts::new(&setup.config, clients, servers, board.clone(), about, house.logs, store.clone());
-    let endpoint = endpoint.map(|endpoint| parts.serve_endpoint(endpoint.listener, endpoint.access));
+    let servers = fleet.servers.clone();
+    let parts =
+        Parts::new(&setup.config, clients, servers, board.clone(), about, control_of(&reload), store.clone());
+    let list_wait = parts.front.methods.list_wait.clone();
+    let guarded = endpoint.as_ref().map(|endpoint| (endpoint.address, endpoint.gatekeeper.clone()));
+    let settings = Settings { endpoint: guarded, list_wait };
+    let endpoint = endpoint.map(|endpoint| parts.serve_endpoint(endpoint.listener, endpoint.gatekeeper));
     let http = endpoint.transpose().map_err(start_failed)?.map(Arc::new);
     let ctl = Arc::new(parts.serve_control(control).map_err(start_failed)?);
-    watch_signals(signals, &news).map_err(start_failed)?;
+    watch_signals(signals, &news, &reload).map_err(start_failed)?;
     watch_guardian(&keeper, &news).map_err(start_failed)?;
     sweep_behind(survey, &keeper, &parts.router, &store).map_err(start_failed)?;
     let removals =
         Removals::start(&store, containers.engines.clone(), keeper.clone()).map_err(start_failed)?;
     started(&Started { listen: &bound, servers: &parts.router.servers, board: &parts.router.board });
 
-    let running = Running {
-        servers: parts.router.servers.clone(),
+    reload.watch(setup.content, news.clone()).map_err(start_failed)?;
+
+    let mut running = Running {
+        fleet,
+        reload,
+        settings,
+        containers: containers.clone(),
+        keeper: keeper.clone(),
         front: parts.front.clone(),
         http: http.unwrap_or_else(|| ctl.clone()),
         budget,
         supervisors,
     };
-    let ended = main_loop.run(&inbox, &running);
+    let ended = main_loop.run(&inbox, &mut running);
     ctl.drain(Duration::from_millis(200));
     parts.front.methods.end_listening();
     parts.hub.shutdown(Duration::from_millis(200));
@@ -147,7 +155,8 @@ pub fn run(setup: &Setup, mut guardian: Option<Link>, started: impl FnOnce(&Star
 /// The public endpoint before it serves.
 struct Endpoint {
     listener: TcpListener,
-    access: Access,
+    gatekeeper: Gatekeeper,
+    address: SocketAddr,
     /// `HOST:PORT`.
     bound: String,
 }
@@ -160,8 +169,14 @@ impl Endpoint {
         access.may_bind(address).map_err(wrong)?;
         let listener = listen::endpoint(address).map_err(|fault| (fault, FAILED))?;
         let bound = listener.local_addr().map_or(config.listen.clone(), |address| address.to_string());
-        Ok(Endpoint { listener, access, bound })
+        Ok(Endpoint { listener, gatekeeper: Arc::new(RwLock::new(Arc::new(access))), address, bound })
     }
+}
+
+/// What the API does to the config.
+fn control_of(reload: &Reload) -> Control {
+    let (plan, apply) = (reload.clone(), reload.clone());
+    Control { plan: Box::new(move || plan.plan()), apply: Box::new(move || apply.apply()) }
 }
 
 /// The last act: descendants that no life could be told to own (no mark, no pipe, no group of ours). Nobody waits for
@@ -186,17 +201,6 @@ fn start_failed(error: std::io::Error) -> (Fault, u8) {
     (fault.hint("the host is out of files, threads or memory"), FAILED)
 }
 
-fn access(config: &Config) -> Result<Access, Fault> {
-    let lookup = |name: &str| std::env::var(name).ok();
-    let own = lookup("MCPVISOR_API_KEY").filter(|key| !key.is_empty());
-    let token = match (own, &config.api_key) {
-        (Some(own), _) => Some(own),
-        (None, Some(template)) => Some(template.resolve(lookup)?),
-        (None, None) => None,
-    };
-    Ok(Access { trusted_hosts: config.trusted_hosts.clone(), token })
-}
-
 fn keeper(instance: &Instance, guardian: Option<Link>, cgroup: Option<&Path>) -> (Arc<Keeper>, Survey) {
     let (ledger, earlier) = match Ledger::open(instance, cgroup) {
         Ok((ledger, earlier)) => (Some(ledger), earlier),
@@ -209,86 +213,14 @@ fn keeper(instance: &Instance, guardian: Option<Link>, cgroup: Option<&Path>) ->
     (Arc::new(Keeper::new(instance.marker(), ledger, guardian)), survey)
 }
 
-/// What every server is given.
-struct House<'a> {
-    keeper: &'a Arc<Keeper>,
-    board: &'a Board,
-    ear: Arc<Ear>,
-    needed: Arc<Needed>,
-    logs: PathBuf,
-    containers: &'a Containers,
-    store: &'a Store,
-}
-
-/// One supervisor per entry; those that can run have asked the gate when this returns.
-fn servers(
-    config: &Config,
-    house: &House<'_>,
-    news: &Sender<News>,
-) -> Result<(Arc<Registry>, Receiver<Infallible>), Fault> {
-    // Without the directory the logs are missing, which the first line to be written says.
-    if let Err(error) = fs::create_dir_all(&house.logs) {
-        log::warn!("make {}: {error}; servers run without log files", house.logs.display());
-    }
-    let (alive, over) = bounded::<Infallible>(0);
-    let mut all = Vec::with_capacity(config.servers.len());
-    for (place, entry) in config.servers.iter().enumerate() {
-        let (news, alive) = (news.clone(), alive.clone());
-        let gate = move |request| {
-            let _alive = &alive;
-            tell(&news, News::Gate(request));
-        };
-        let charge = charge(config, entry, place, house);
-        let (server, _thread) = supervisor::start(charge, house.board.clone(), gate).map_err(|error| {
-            let message = format!("start a thread for {}: {error}", entry.name);
-            Fault::new(FaultKind::HostResources, message).hint("the host is out of threads or memory")
-        })?;
-        all.push(server);
-    }
-    Ok((Arc::new(Registry::new(all)), over))
-}
-
-fn charge(config: &Config, entry: &ServerConfig, place: usize, house: &House<'_>) -> Charge {
-    let store = Some(house.store.clone());
-    let program = launch::program_hash(entry);
-    let home = house.containers.home(config, entry);
-    let log = house.logs.join(format!("server-{}.log", entry.slug));
-    Charge {
-        name: entry.name.clone(),
-        slug: entry.slug.clone(),
-        policy: launch::policy(config, entry),
-        traits: Traits {
-            call_patience: config.call_timeout(entry),
-            features: entry.client_features.clone(),
-            era: Setting {
-                era: entry.era,
-                store: store.clone(),
-                program,
-                connect_timeout: config.connection_timeout(entry),
-            },
-            ear: house.ear.clone(),
-            log: Some(LogFile::new(log, SERVER_LOG_BYTES_MAX)),
-        },
-        plan: house.containers.plan(config, entry, &home),
-        engine: home.watched().cloned(),
-        keeper: house.keeper.clone(),
-        history: History::open(store, entry.name.as_str(), program, launch::entry_hash(entry)),
-        ceiling: launch::ceiling(config, entry),
-        place,
-        sleep: entry.lazy.then(|| Sleep::new(config.idle_timeout(entry), house.needed.clone())),
-        problem: entry.problem.clone(),
-        wanted: entry.enabled,
-    }
-}
-
 /// The thread "signals": blocked in a self-pipe, over with the process.
-fn watch_signals(mut signals: Signals, news: &Sender<News>) -> std::io::Result<()> {
-    let news = news.clone();
+fn watch_signals(mut signals: Signals, news: &Sender<News>, reload: &Reload) -> std::io::Result<()> {
+    let (news, reload) = (news.clone(), reload.clone());
     thread::spawn("signals", move || {
         for signal in signals.forever() {
             match signal {
                 SIGCHLD => tell(&news, News::Child),
-                SIGHUP => log::info!("SIGHUP: reading the config again is not built yet; restart the daemon"),
+                SIGHUP => reload.ask(),
                 _ => tell(&news, News::Terminate),
             }
         }

@@ -9,6 +9,7 @@ use std::io::{ErrorKind, Read};
 use std::path::{Path, PathBuf};
 
 use super::launch::home;
+use super::reload::when::Content;
 
 /// Options of the command line or of `MCPVISOR_*`; they stand above the file.
 #[derive(Clone, Debug, Default)]
@@ -23,7 +24,10 @@ pub struct Options {
 /// The config in force, and where it came from.
 #[derive(Clone, Debug)]
 pub struct Setup {
+    pub options: Options,
     pub config: Config,
+    /// What was read, to be compared with what is there later.
+    pub content: Content,
     /// `None`: no file was found, and the built-in demo server runs.
     pub path: Option<PathBuf>,
     /// Where a config was looked for, in order.
@@ -38,26 +42,47 @@ pub struct Setup {
 /// its user wrote.
 pub fn read(options: &Options) -> Result<Setup, (Fault, Vec<Finding>)> {
     let (path, looked) = find(options).map_err(|fault| (fault, Vec::new()))?;
-    let (mut config, findings) = match &path {
-        None => (demo_config(), Vec::new()),
+    let (config, findings, content) = match &path {
+        None => (above(demo_config(), options), Vec::new(), Content::Missing),
         Some(path) => {
             let text = read_file(path).map_err(|fault| (fault, Vec::new()))?;
-            config::parse(&text, &path.display().to_string())
+            let (config, findings) = understand(&text, path, options)?;
+            (config, findings, content(&text))
         }
     };
+    let state_dir = state_dir(options, config.data_dir.as_deref()).map_err(|fault| (fault, Vec::new()))?;
+    let (options, ephemeral) = (options.clone(), options.ephemeral);
+    Ok(Setup { options, config, content, path, looked, findings, state_dir, ephemeral })
+}
+
+/// What the text of a config file says, below the options. An error if it cannot be acted on.
+pub fn understand(
+    text: &str,
+    path: &Path,
+    options: &Options,
+) -> Result<(Config, Vec<Finding>), (Fault, Vec<Finding>)> {
+    let shown = path.display().to_string();
+    let (config, findings) = config::parse(text, &shown);
     if !config.usable {
-        let shown = path.map(|path| path.display().to_string()).unwrap_or_default();
         let fault = Fault::new(FaultKind::BadConfig, format!("{shown} cannot be used as it is"));
         return Err((fault.hint("mcpvisor config check shows where"), findings));
     }
-    if let Some(listen) = &options.listen {
-        config.listen.clone_from(listen);
+    Ok((above(config, options), findings))
+}
+
+/// Options stand above the file.
+fn above(config: Config, options: &Options) -> Config {
+    Config {
+        listen: options.listen.clone().unwrap_or(config.listen),
+        log_level: options.log_level.unwrap_or(config.log_level),
+        ..config
     }
-    if let Some(level) = options.log_level {
-        config.log_level = level;
-    }
-    let state_dir = state_dir(options, config.data_dir.as_deref()).map_err(|fault| (fault, Vec::new()))?;
-    Ok(Setup { config, path, looked, findings, state_dir, ephemeral: options.ephemeral })
+}
+
+/// Stands for a text.
+pub fn content(text: &str) -> Content {
+    let digest = ring::digest::digest(&ring::digest::SHA256, text.as_bytes());
+    Content::Bytes(digest.as_ref().try_into().expect("SHA-256 has 32 bytes"))
 }
 
 /// The config file in force; `None` where no file exists. A file that was named must exist.

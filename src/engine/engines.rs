@@ -99,6 +99,11 @@ impl Engines {
         *self.0.policy.write() = policy;
     }
 
+    /// Ends the watching of those on which nobody lives any more.
+    pub fn forget_unused(&self) {
+        self.0.watched.lock().retain(|_, watched| Arc::strong_count(watched) > 1);
+    }
+
     /// Nobody is watched any more; whoever still holds a `Watched` hears nothing new.
     pub fn close(&self) {
         let all = std::mem::take(&mut *self.0.watched.lock());

@@ -12,7 +12,7 @@ use crate::mcp::items::{Item, Kind, matches_template};
 use crate::server::handle::Server;
 use crate::server::registry::Registry;
 use parking_lot::Mutex;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 /// Entries in one page of a list.
@@ -208,6 +208,13 @@ impl Announced {
                 None => announced.remove(&key),
             };
         }
+        // Those of servers that there are no more.
+        let named: BTreeSet<&ServerName> = servers.iter().map(|server| &server.name).collect();
+        let (left, gone) =
+            std::mem::take(&mut *announced).into_iter().partition(|((name, _), _)| named.contains(name));
+        *announced = left;
+        let gone: BTreeMap<Which, Arc<Vec<Item>>> = gone;
+        changed.extend(gone.into_keys());
         changed
     }
 }

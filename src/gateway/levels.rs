@@ -25,6 +25,11 @@ impl Levels {
         }
     }
 
+    /// Forgets servers that there are no more.
+    pub fn keep(&self, is_named: impl Fn(&ServerName) -> bool) {
+        self.0.lock().retain(|server, _| is_named(server));
+    }
+
     /// What this life was told, if it was.
     pub fn told(&self, server: &ServerName, life: Life) -> Option<Level> {
         self.0.lock().get(server).filter(|(of, _)| *of == life).map(|(_, level)| *level)

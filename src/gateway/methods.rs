@@ -27,6 +27,7 @@ use crate::sys::clock;
 use serde_json::json;
 use std::collections::BTreeSet;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 /// What became of a request.
@@ -47,8 +48,27 @@ pub struct Methods {
     pub held: HeldCalls<HeldCall>,
     /// The lists that the listening sessions know of.
     pub announced: Announced,
-    /// How long a list waits for servers in their first start.
-    pub list_wait: Duration,
+    pub list_wait: ListWait,
+}
+
+/// How long a list waits for servers in their first start. Clones are the same.
+#[derive(Clone, Debug)]
+pub struct ListWait(Arc<AtomicU64>);
+
+impl ListWait {
+    pub fn new(span: Duration) -> ListWait {
+        let wait = ListWait(Arc::default());
+        wait.set(span);
+        wait
+    }
+
+    pub fn set(&self, span: Duration) {
+        self.0.store(span.as_millis() as u64, Ordering::Relaxed);
+    }
+
+    fn get(&self) -> Duration {
+        Duration::from_millis(self.0.load(Ordering::Relaxed))
+    }
 }
 
 /// A subscription that the server refuses is none.
@@ -90,7 +110,7 @@ impl Methods {
                     Some(greeting) => Some(Ok(greeting)),
                     None => (!server.status().is_coming()).then(|| Err(router::not_ready(&server))),
                 };
-                let deadline = clock::now() + server.call_patience;
+                let deadline = clock::now() + server.call_patience();
                 let greeting = self.router.board.wait(deadline, settled);
                 let greeting = greeting.unwrap_or_else(|| Err(router::not_ready(&server)))?;
                 Ok(greeting.for_client(handshake::negotiate(&wanted)))
@@ -113,7 +133,7 @@ impl Methods {
             && let Ok(server) = self.server(name.as_str())
         {
             let greeting = || server.known().greeting;
-            let deadline = clock::now() + self.list_wait;
+            let deadline = clock::now() + self.list_wait.get();
             if let Some(link) = server.link()
                 && !server.is_usable_by(Some(Era::Modern), &link)
             {
@@ -238,7 +258,7 @@ impl Methods {
         let _ = self
             .router
             .board
-            .wait(clock::now() + self.list_wait, || (!all.iter().any(first_start)).then_some(()));
+            .wait(clock::now() + self.list_wait.get(), || (!all.iter().any(first_start)).then_some(()));
     }
 
     /// Each session has a level of its own; servers are told the lowest.
@@ -325,7 +345,7 @@ impl Methods {
                     Mount::One(name) => server.name == *name,
                     Mount::All => {
                         method == "notifications/roots/list_changed"
-                            && server.features.contains(&Feature::Roots)
+                            && server.features().contains(&Feature::Roots)
                     }
                 };
                 for server in self.router.servers.all().iter().filter(|server| concerned(server)) {

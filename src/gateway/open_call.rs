@@ -166,7 +166,7 @@ impl OpenCall {
         questions: Vec<Question>,
         answer: impl Fn(usize, &Question) -> Option<String>,
     ) -> Vec<Question> {
-        self.deadline = self.latest.min(clock::now() + self.server.call_patience);
+        self.deadline = self.latest.min(clock::now() + self.server.call_patience());
         let mut left = Vec::new();
         for (number, question) in questions.into_iter().enumerate() {
             match answer(number, &question) {
@@ -258,7 +258,7 @@ impl OpenCall {
                 }
                 Some(Word::Asked(question)) => {
                     let now = clock::now();
-                    self.deadline = self.latest.min(now + self.server.call_patience);
+                    self.deadline = self.latest.min(now + self.server.call_patience());
                     self.gathering.get_or_insert(now + INPUT_GATHERING);
                     self.questions.push(question);
                 }
@@ -266,7 +266,7 @@ impl OpenCall {
                 Some(Word::Over(fault)) => return self.end(fault),
                 Some(Word::Message { body, extends }) => {
                     if extends {
-                        self.deadline = self.latest.min(clock::now() + self.server.call_patience);
+                        self.deadline = self.latest.min(clock::now() + self.server.call_patience());
                     }
                     return Heard::Message(body);
                 }
@@ -310,7 +310,7 @@ impl OpenCall {
     }
 
     fn timed_out(&self) -> Fault {
-        let patience = text::span(self.server.call_patience);
+        let patience = text::span(self.server.call_patience());
         let message = format!("server `{}` did not answer within {patience}", self.server.name);
         Fault::new(FaultKind::CallTimeout, message).hint("raise \"call_timeout\" if the tool needs longer")
     }

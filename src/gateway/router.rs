@@ -74,7 +74,7 @@ impl Router {
     pub fn open(&self, request: &Request<'_>) -> Result<OpenCall, Fault> {
         let (server, edit) = self.target(request)?;
         let opened = clock::now();
-        let deadline = opened + server.call_patience;
+        let deadline = opened + server.call_patience();
         let until = request.patience.map_or(deadline, |own| deadline.min(opened + own));
         let early =
             server.link().is_none().then(|| self.early.add(&server.name, request.session, request.id));
@@ -87,7 +87,7 @@ impl Router {
             request: Some(request.id.into()),
             opened,
             deadline,
-            patience: server.call_patience,
+            patience: server.call_patience(),
             wants_progress: token.is_some(),
         };
         loop {

@@ -441,7 +441,7 @@ impl Conversation {
         let params = match self.era {
             Era::Legacy => params,
             Era::Modern => {
-                handshake::modern_params(&params, env!("CARGO_PKG_VERSION"), &self.server.features)
+                handshake::modern_params(&params, env!("CARGO_PKG_VERSION"), &self.server.features())
             }
         };
         let sent = self.link.call(call, Waiter::Own(purpose), method, |_| Some(params.into()));

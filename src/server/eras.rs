@@ -13,8 +13,9 @@ use crate::mcp::era::Era;
 use crate::mcp::probe::{Expected, Heard, Next, Probe, Question, Transport};
 use crate::store::Store;
 use crate::sys::clock;
-use parking_lot::Mutex;
+use parking_lot::{Mutex, RwLock};
 use serde::{Deserialize, Serialize};
+use std::sync::Arc;
 use std::time::Duration;
 
 /// Tables of the store: what is known of each server, and the era of the last client.
@@ -36,7 +37,7 @@ pub struct Setting {
 /// Across the lives of one server.
 pub struct Eras {
     name: String,
-    setting: Setting,
+    setting: RwLock<Arc<Setting>>,
     state: Mutex<State>,
 }
 
@@ -87,7 +88,21 @@ impl Known {
 
 impl Eras {
     pub fn new(name: &str, setting: Setting) -> Eras {
-        Eras { name: name.to_owned(), setting, state: Mutex::default() }
+        Eras { name: name.to_owned(), setting: RwLock::new(Arc::new(setting)), state: Mutex::default() }
+    }
+
+    /// Another one from now on: between two lives, or for one that runs the same program in the same era.
+    pub fn set(&self, setting: Setting) {
+        let mut state = self.state.lock();
+        let before = std::mem::replace(&mut *self.setting.write(), Arc::new(setting));
+        let now = self.setting();
+        if (before.era, before.program) != (now.era, now.program) {
+            *state = State::default();
+        }
+    }
+
+    fn setting(&self) -> Arc<Setting> {
+        self.setting.read().clone()
     }
 
     /// The first question of a life.
@@ -105,7 +120,7 @@ impl Eras {
     }
 
     fn expected(&self, state: &mut State) -> Expected {
-        if let Some(era) = self.setting.era {
+        if let Some(era) = self.setting().era {
             return Expected::Set(era);
         }
         let known = *self.known(state);
@@ -132,7 +147,7 @@ impl Eras {
                 state.probe = None;
                 // It said what we do not understand, and was greeted in the other era before.
                 let odd = asked == Era::Modern && matches!(heard, Heard::Answer { .. });
-                if odd && self.setting.era.is_none() && self.known(&mut state).legacy == Some(true) {
+                if odd && self.setting().era.is_none() && self.known(&mut state).legacy == Some(true) {
                     self.learn(&mut state, &[(Era::Modern, false)]);
                     return Next::Restart(Question::Initialize);
                 }
@@ -148,7 +163,7 @@ impl Eras {
         let mut state = self.state.lock();
         (state.probe, state.shy) = (None, false);
         state.greeted_in = Some(clock::now().since(state.begun));
-        if self.setting.era.is_none() {
+        if self.setting().era.is_none() {
             let other = other(era);
             let refused = state.asked.contains(&other).then_some((other, false));
             let learnt: Vec<(Era, bool)> = [(era, true)].into_iter().chain(refused).collect();
@@ -163,13 +178,13 @@ impl Eras {
         let silent = matches!(probe.clone().hear(Heard::Silence), Next::Restart(_));
         // A server that is slow to start is slow in any era.
         let known = state.greeted_in.map(|span| span * 3 + ERA_SILENCE_MIN);
-        let longest = self.setting.connect_timeout / 2;
+        let longest = self.setting().connect_timeout / 2;
         silent.then(|| known.map_or(longest, |span| span.min(longest)))
     }
 
     /// A client of this era calls. Whether a life of the other era should make way, if nobody has used it.
     pub fn wanted(&self, era: Era, current: Era) -> bool {
-        if self.setting.era.is_some() {
+        if self.setting().era.is_some() {
             return false;
         }
         let mut state = self.state.lock();
@@ -185,15 +200,15 @@ impl Eras {
 
     fn known<'s>(&self, state: &'s mut State) -> &'s mut Known {
         state.known.get_or_insert_with(|| {
-            let stored = self.setting.store.as_ref().and_then(|store| store.recall(SERVERS, &self.name));
+            let stored = self.setting().store.as_ref().and_then(|store| store.recall(SERVERS, &self.name));
             let known: Option<Known> = stored.and_then(|json| serde_json::from_str(&json).ok());
-            let same = known.filter(|known| known.program == self.setting.program);
+            let same = known.filter(|known| known.program == self.setting().program);
             same.map(|known| known.doubted(clock::wall().0)).unwrap_or_default()
         })
     }
 
     fn last_client(&self) -> Option<Era> {
-        let json = self.setting.store.as_ref()?.recall(CLIENTS, LAST)?;
+        let json = self.setting().store.as_ref()?.recall(CLIENTS, LAST)?;
         serde_json::from_str(&json).ok()
     }
 
@@ -211,14 +226,14 @@ impl Eras {
 
     fn save(&self, state: &State) {
         if let Some(known) = state.known {
-            let known = Known { program: self.setting.program, ..known };
+            let known = Known { program: self.setting().program, ..known };
             let json = serde_json::to_string(&known).expect("plain values always serialise");
             self.remember(SERVERS, &self.name, &json);
         }
     }
 
     fn remember(&self, table: &str, key: &str, json: &str) {
-        let Some(store) = &self.setting.store else { return };
+        let Some(store) = &self.setting().store else { return };
         if let Err(fault) = store.remember(table, key, json) {
             log::debug!("{}: its era is not remembered: {fault}", self.name);
         }

@@ -30,8 +30,8 @@ pub struct Claim {
     pub awaited: bool,
     /// How long it held its slot in earlier starts; nothing is known of one that never showed a sign.
     pub hold: Option<Duration>,
-    /// Its place in the config.
-    pub place: usize,
+    /// Its line and column in the config.
+    pub place: (usize, usize),
 }
 
 #[derive(Clone, Debug)]
@@ -112,15 +112,15 @@ impl Gate {
         self.admit(now)
     }
 
-    /// From now on so many at once; whoever is over the limit keeps its slot.
-    pub fn resize(&mut self, slots_max: usize, now: Time) -> Vec<ServerName> {
-        self.slots_max = slots_max.max(1);
-        self.admit(now)
-    }
-
     /// When `due` must be called; `None` while nobody holds a slot or nobody waits for one.
     pub fn next_deadline(&self) -> Option<Time> {
         if self.line.is_empty() { None } else { self.slots.values().map(|slot| slot.until).min() }
+    }
+
+    /// Another number of slots. Nobody loses one; those that fit now are admitted.
+    pub fn resize(&mut self, slots_max: usize, now: Time) -> Vec<ServerName> {
+        self.slots_max = slots_max.max(1);
+        self.admit(now)
     }
 
     pub fn holds(&self, name: &ServerName) -> bool {
@@ -237,6 +237,19 @@ mod tests {
     }
 
     #[test]
+    fn more_slots_and_fewer() {
+        let mut gate = Gate::new(1);
+        for name in ["a", "b", "c", "d"] {
+            gate.ask(name.into(), Claim::default(), Time::ZERO);
+        }
+        assert_eq!(gate.resize(3, Time::ZERO), ["b".into(), "c".into()]);
+        assert_eq!(gate.resize(1, Time::ZERO), []);
+        assert_eq!(gate.leave(&"a".into(), Time::ZERO), []);
+        assert_eq!(gate.leave(&"b".into(), Time::ZERO), []);
+        assert_eq!(gate.leave(&"c".into(), Time::ZERO), ["d".into()]);
+    }
+
+    #[test]
     fn deadline_only_while_somebody_waits() {
         let mut gate = Gate::new(1);
         gate.ask("a".into(), Claim::default(), Time::ZERO);
@@ -245,8 +258,8 @@ mod tests {
         assert_eq!(gate.next_deadline(), Some(Time::ZERO + SLOT_PATIENCE));
     }
 
-    fn claim(awaited: bool, hold_ms: Option<u64>, place: usize) -> Claim {
-        Claim { awaited, hold: hold_ms.map(Duration::from_millis), place }
+    fn claim(awaited: bool, hold_ms: Option<u64>, line: usize) -> Claim {
+        Claim { awaited, hold: hold_ms.map(Duration::from_millis), place: (line, 1) }
     }
 
     fn at(ms: u64) -> Time {

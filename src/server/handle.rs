@@ -7,6 +7,7 @@ use super::eras::{Eras, Setting};
 use super::link::Link;
 use super::machine::Event;
 use super::status::Status;
+use super::supervisor::{self, Change, Resting};
 use crate::base::fault::{Fault, FaultKind};
 use crate::base::id::{CallId, Life, ServerName, Slug};
 use crate::base::time::Time;
@@ -36,23 +37,27 @@ pub enum Report {
     Progress(Life, String),
     /// Its tools changed while it was ready.
     Listed(Life),
-    /// It is not wanted any more and never will be: stop, then end the thread.
+    /// Its entry is another one now.
+    Change(Box<Change>),
+    /// The config does not name it any more: stop, and do not start, whoever asks, until it is changed.
+    Leave,
+    /// It is not wanted any more and never will be: stop, then end for good.
     Retire,
 }
 
-/// Shared by everybody who needs the server; a value for as long as the config names it.
+/// Shared by everybody who needs the server; one value for as long as the config names it, whatever changes in its
+/// entry.
 pub struct Server {
     pub name: ServerName,
     pub slug: Slug,
-    /// How long one call may take without progress.
-    pub call_patience: Duration,
-    /// What is declared to the server that clients can be asked for.
-    pub features: Vec<Feature>,
     pub board: Board,
+    manner: RwLock<Arc<Manner>>,
     /// What it is spoken to in.
     pub(super) eras: Eras,
     ear: Arc<Ear>,
     inbox: Sender<Report>,
+    /// Its supervisor, while there is nothing to supervise and so no thread.
+    pub(super) resting: Mutex<Option<Box<Resting>>>,
     status: Mutex<Arc<Status>>,
     times: Mutex<(Time, Option<Time>)>,
     link: RwLock<Option<Arc<Link>>>,
@@ -107,11 +112,18 @@ pub type Ear = dyn Fn(&Server, &Arc<Link>, &Said<'_>) + Send + Sync;
 /// Whether clients have a use for a server that gets no calls: they have subscribed to what it has.
 pub type Needed = dyn Fn(&ServerName) -> bool + Send + Sync;
 
-/// What a server is given for its whole time.
-pub struct Traits {
+/// How it is spoken to. Changes with its entry.
+#[derive(Clone)]
+pub struct Manner {
+    /// How long one call may take without progress.
     pub call_patience: Duration,
+    /// What is declared to the server that clients can be asked for.
     pub features: Vec<Feature>,
     pub era: Setting,
+}
+
+/// What a server is given for its whole time.
+pub struct Traits {
     pub ear: Arc<Ear>,
     pub log: Option<LogFile>,
 }
@@ -126,23 +138,39 @@ impl std::fmt::Debug for Server {
 }
 
 impl Server {
-    pub fn new(first: Status, traits: Traits, board: Board, inbox: Sender<Report>) -> Server {
-        let Traits { call_patience, features, era, ear, log } = traits;
+    pub fn new(first: Status, manner: Manner, traits: Traits, board: Board, inbox: Sender<Report>) -> Server {
+        let Traits { ear, log } = traits;
         Server {
             name: first.name.clone(),
             slug: first.slug.clone(),
-            call_patience,
-            features,
             board,
-            eras: Eras::new(first.name.as_str(), era),
+            eras: Eras::new(first.name.as_str(), manner.era.clone()),
+            manner: RwLock::new(Arc::new(manner)),
             ear,
             inbox,
+            resting: Mutex::new(None),
             status: Mutex::new(Arc::new(first)),
             times: Mutex::new((Time::ZERO, None)),
             link: RwLock::new(None),
             known: RwLock::new(Known::default()),
             log: log.map(Mutex::new),
         }
+    }
+
+    /// How long one call may take without progress.
+    pub fn call_patience(&self) -> Duration {
+        self.manner.read().call_patience
+    }
+
+    /// What is declared to the server that clients can be asked for.
+    pub fn features(&self) -> Vec<Feature> {
+        self.manner.read().features.clone()
+    }
+
+    /// Another one from now on: for the life that runs, too.
+    pub(super) fn adopt(&self, manner: Manner) {
+        self.eras.set(manner.era.clone());
+        *self.manner.write() = Arc::new(manner);
     }
 
     pub fn status(&self) -> Arc<Status> {
@@ -172,10 +200,21 @@ impl Server {
         self.known.read().clone()
     }
 
-    /// Tells the supervisor. Blocks while its inbox is full; lost only if its thread is gone.
+    /// Tells the supervisor, which gets a thread for it if it has none. Blocks while its inbox is full; lost only if
+    /// the server was retired.
     pub fn tell(&self, report: Report) {
+        if matches!(report, Report::Retire) && self.resting.lock().take().is_some() {
+            // There is nothing to stop.
+            return;
+        }
         // A supervisor ends when its server is retired; nobody needs to hear of it after that.
         let _ = self.inbox.send(report);
+        supervisor::wake(self);
+    }
+
+    /// Whether it is off, and has no thread.
+    pub fn is_resting(&self) -> bool {
+        self.resting.lock().is_some()
     }
 
     /// One line for this server's log file.

@@ -67,6 +67,15 @@ impl History {
         History { store, name: name.to_owned(), entry, starts, kept }
     }
 
+    /// The entry is another one now: what was learnt of the one before is not believed of it.
+    pub fn renew(&mut self, program: u64, entry: u64) {
+        self.starts.renew(program);
+        if self.entry != entry {
+            self.entry = entry;
+            self.kept = Tally::default();
+        }
+    }
+
     /// What it starts with.
     pub fn found(&self, policy: &Policy, wall: Wall) -> Found {
         let window = policy.failure_window.as_millis() as u64;

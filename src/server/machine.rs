@@ -253,6 +253,7 @@ macro_rules! of_a_life {
 mod past;
 mod phases;
 mod policy;
+mod renewed;
 
 pub use past::{GivenUp, Past};
 pub use policy::Policy;

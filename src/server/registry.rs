@@ -14,6 +14,11 @@ impl Registry {
         Registry(RwLock::new(Arc::new(servers)))
     }
 
+    /// Others from now on; a server that stays is the same value.
+    pub fn set(&self, servers: Vec<Arc<Server>>) {
+        *self.0.write() = Arc::new(servers);
+    }
+
     /// In the order of the config.
     pub fn all(&self) -> Arc<Vec<Arc<Server>>> {
         self.0.read().clone()

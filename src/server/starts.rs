@@ -51,6 +51,13 @@ impl Starts {
         starts
     }
 
+    /// From now on of this program.
+    pub fn renew(&mut self, program: u64) {
+        if self.program != program {
+            *self = Starts::new(program);
+        }
+    }
+
     pub fn add(&mut self, sign: Duration, ready: Duration) {
         self.signs.push_back(sign.as_millis() as u64);
         self.ready.push_back(ready.as_millis() as u64);

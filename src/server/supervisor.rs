@@ -1,10 +1,11 @@
 //! The thread that owns one server: `recv -> step -> act`, and nothing else.
 //!
-//! It ends when the server is retired and off.
+//! A server that is disabled and off needs no thread: its supervisor rests in the server itself, until somebody tells
+//! it something. It ends when the server is retired and off.
 
 use super::board::Board;
 use super::gate::Claim;
-use super::handle::{Report, Server, Traits};
+use super::handle::{Manner, Report, Server, Traits};
 use super::history::{Found, History};
 use super::launch::Launch;
 use super::life::{self, Birth};
@@ -16,50 +17,80 @@ use super::starts::Ceiling;
 use super::status::{Happened, Status};
 use super::tape::Tape;
 use crate::base::fault::{Fault, FaultKind};
-use crate::base::id::{Life, ServerName};
+use crate::base::id::{Life, ServerName, Slug};
 use crate::base::limits::INBOX_MESSAGES_MAX;
 use crate::base::text;
 use crate::base::time::{Time, Wall};
 use crate::engine::watched::{self, Heard, Settled, Subscription, Watched};
 use crate::mcp::items::Kind;
 use crate::reaper::keeper::Keeper;
-use crate::sys::{clock, thread};
+use crate::store::Store;
+use crate::sys::clock;
 use crossbeam_channel::{Receiver, RecvTimeoutError, Sender, bounded};
 use std::io;
 use std::sync::Arc;
-use std::thread::JoinHandle;
 use std::time::Duration;
 
-/// What a supervisor asks of the start gate, which `main` owns.
+mod change;
+mod rest;
+
+pub use change::{Afterwards, Change};
+pub(super) use rest::{Resting, wake};
+
+/// What a supervisor asks of the start gate, which `main` owns; and what `main` must know beside.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum GateRequest {
     Ask(ServerName, Claim),
     Hurry(ServerName),
     Leave(ServerName),
+    /// It is disabled and off, and rests.
+    Rests(ServerName),
 }
 
 /// Works out what a life runs; asked anew for every life, so that `${env:NAME}` is what it is then.
 pub type Plan = dyn Fn(Life) -> Result<Launch, Fault> + Send;
 
-/// Everything that a supervisor starts with.
-pub struct Charge {
-    pub name: ServerName,
-    pub slug: crate::base::id::Slug,
-    pub policy: Policy,
-    pub traits: Traits,
+/// Where a server lives, and how.
+pub struct Home {
     pub plan: Box<Plan>,
     /// The engine that it lives on: while that is away, nothing is the server's fault.
     pub engine: Option<Arc<Watched>>,
-    /// Where lives are written down, so that they can be found whatever dies.
-    pub keeper: Arc<Keeper>,
-    /// What earlier runs of the daemon learnt of it.
-    pub history: History,
+}
+
+/// Finds the home of a server: asked when it is first wanted, so that one that is disabled touches no engine.
+pub type FindHome = dyn Fn() -> Home + Send;
+
+/// What a server's entry comes to.
+pub struct Terms {
+    pub policy: Policy,
+    pub manner: Manner,
+    pub habits: Habits,
+    pub find_home: Box<FindHome>,
+}
+
+/// How it starts and sleeps.
+pub struct Habits {
     /// How long a start may take.
     pub ceiling: Ceiling,
-    /// Its place in the config.
-    pub place: usize,
+    /// Its line and column in the config; a reload that does not concern it does not tell it of others.
+    pub place: (usize, usize),
     /// It sleeps while nobody calls it.
     pub sleep: Option<Sleep>,
+    /// Stand for what it runs and for its entry: what was learnt of others is not believed of these.
+    pub program: u64,
+    pub entry: u64,
+}
+
+/// Everything that a supervisor starts with.
+pub struct Charge {
+    pub name: ServerName,
+    pub slug: Slug,
+    pub terms: Terms,
+    pub traits: Traits,
+    /// Where lives are written down, so that they can be found whatever dies.
+    pub keeper: Arc<Keeper>,
+    /// Where what is learnt of it is kept.
+    pub store: Option<Store>,
     /// Why its entry cannot be run as it is.
     pub problem: Option<Fault>,
     /// Whether it is to run from the beginning; otherwise `Event::Want(true)` starts it.
@@ -71,38 +102,40 @@ pub struct Charge {
 pub fn start(
     charge: Charge,
     board: Board,
-    gate: impl Fn(GateRequest) + Send + 'static,
-) -> io::Result<(Arc<Server>, JoinHandle<()>)> {
+    gate: impl Fn(GateRequest) + Send + Sync + 'static,
+) -> io::Result<Arc<Server>> {
     let (sender, inbox): (Sender<Report>, Receiver<Report>) = bounded(INBOX_MESSAGES_MAX);
-    let (needs_engine, now) = (charge.engine.is_some(), clock::now());
-    let known = charge.sleep.as_ref().and_then(|_| charge.history.known());
+    let (now, habits) = (clock::now(), &charge.terms.habits);
+    let history = History::open(charge.store, charge.name.as_str(), habits.program, habits.entry);
+    let known = habits.sleep.as_ref().and_then(|_| history.known());
     let mut last_error = None;
     let machine = if charge.wanted {
-        let Found { past, why } = charge.history.found(&charge.policy, clock::wall());
+        let Found { past, why } = history.found(&charge.terms.policy, clock::wall());
         last_error = why;
-        machine::Server::resume(needs_engine, known.is_some(), past, now)
+        machine::Server::resume(false, known.is_some(), past, now)
     } else {
-        machine::Server::new(needs_engine, known.is_some(), now)
+        machine::Server::new(false, known.is_some(), now)
     };
-    let first = first_status(&charge, &machine);
-    let server = Arc::new(Server::new(first, charge.traits, board, sender));
+    let first = first_status(&charge.name, &charge.slug, &machine);
+    let Terms { policy, manner, habits, find_home } = charge.terms;
+    let server = Arc::new(Server::new(first, manner, charge.traits, board, sender));
     if let Some(known) = known {
         server.recall(known);
     }
-    let tape = Tape::new(&machine, &charge.policy);
-    let name = format!("sup:{}", server.slug);
+    let tape = Tape::new(&machine, &policy);
     let mut supervisor = Supervisor {
         server: server.clone(),
         machine,
-        policy: charge.policy,
-        plan: charge.plan,
+        policy,
+        find_home,
+        plan: None,
+        next: None,
+        leaving: false,
         keeper: charge.keeper,
-        history: charge.history,
-        ceiling: charge.ceiling,
-        place: charge.place,
+        history,
+        habits,
         start: Start::default(),
-        sleep: charge.sleep,
-        gate: Box::new(gate),
+        gate: Arc::new(gate),
         orders: None,
         pid: None,
         container: None,
@@ -115,8 +148,8 @@ pub fn start(
         recovering: false,
         frozen: None,
     };
-    if let Some(engine) = charge.engine {
-        supervisor.settle_on(engine);
+    if charge.wanted {
+        supervisor.move_in();
     }
     if let Some(problem) = charge.problem {
         let event = Event::Block(Some(problem.kind));
@@ -125,22 +158,26 @@ pub fn start(
     if charge.wanted {
         supervisor.step(Event::Want(true));
     }
-    let handle = thread::spawn_vital(&name, move || supervisor.run(&inbox))?;
-    Ok((server, handle))
+    supervisor.begin(inbox).map_err(|(error, _)| error)?;
+    Ok(server)
 }
 
 struct Supervisor {
     server: Arc<Server>,
     machine: machine::Server,
     policy: Policy,
-    plan: Box<Plan>,
+    find_home: Box<FindHome>,
+    /// INVARIANT: there while it is wanted.
+    plan: Option<Box<Plan>>,
+    /// What its entry says now, while a life of what it said before is ending.
+    next: Option<(Manner, Box<FindHome>)>,
+    /// The config does not name it any more.
+    leaving: bool,
     keeper: Arc<Keeper>,
     history: History,
-    ceiling: Ceiling,
-    place: usize,
+    habits: Habits,
     start: Start,
-    sleep: Option<Sleep>,
-    gate: Box<dyn Fn(GateRequest) + Send>,
+    gate: Arc<dyn Fn(GateRequest) + Send + Sync>,
     /// The mailbox of the current life.
     orders: Option<(Life, Orders)>,
     pid: Option<u32>,
@@ -179,10 +216,16 @@ impl Supervisor {
         self.dwelling = Some((engine, subscription));
     }
 
-    fn run(mut self, inbox: &Receiver<Report>) {
+    fn run(mut self, mut inbox: Receiver<Report>) {
         loop {
+            if self.has_nothing_to_do() {
+                match self.rest(inbox) {
+                    None => return,
+                    Some(again) => (self, inbox) = again,
+                }
+            }
             let due = self.machine.next_deadline().map(|(at, _)| at);
-            let look = self.sleep.as_ref().and_then(Sleep::next_look);
+            let look = self.habits.sleep.as_ref().and_then(Sleep::next_look);
             let report = match due.into_iter().chain(look).min() {
                 None => inbox.recv().map_err(|_| RecvTimeoutError::Disconnected),
                 Some(at) => inbox.recv_deadline(clock::instant(at)),
@@ -203,7 +246,11 @@ impl Supervisor {
 
     fn take(&mut self, report: Report) {
         match report {
+            Report::Event(Event::Want(true) | Event::Restart, _) if self.leaving => {}
             Report::Event(event, fault) => {
+                if event == Event::Want(true) && self.plan.is_none() {
+                    self.move_in();
+                }
                 if let Some(fault) = fault {
                     self.heard_fault(event, fault);
                 }
@@ -230,6 +277,11 @@ impl Supervisor {
                 self.keep_known();
                 self.publish();
             }
+            Report::Change(change) => self.change(*change),
+            Report::Leave => {
+                self.leaving = true;
+                self.step(Event::Want(false));
+            }
             Report::Retire => {
                 self.retired = true;
                 self.step(Event::Want(false));
@@ -253,7 +305,7 @@ impl Supervisor {
         let dice = fastrand::f64();
         if matches!(event, Event::Admitted(_)) {
             let failed_before = self.machine.consecutive_failures() > 0;
-            self.policy.connect_timeout = self.history.starts.patience(self.ceiling, failed_before);
+            self.policy.connect_timeout = self.history.starts.patience(self.habits.ceiling, failed_before);
         }
         self.machine = machine::step(self.machine.clone(), event, now, &self.policy, dice, &mut actions);
         self.tape.record(event, now, &self.policy, dice, &self.machine);
@@ -294,6 +346,9 @@ impl Supervisor {
         self.settle(event);
         let why = self.last_error.as_ref().map(|(fault, _)| fault);
         self.history.keep(&self.machine, why, now, clock::wall());
+        if self.machine.life().is_none() {
+            self.adopt_next();
+        }
         if let Some((event, fault)) = unborn {
             self.heard_fault(event, fault);
             self.step(event);
@@ -302,14 +357,14 @@ impl Supervisor {
 
     /// What is needed to be listed while it sleeps.
     fn keep_known(&self) {
-        if self.sleep.is_some() {
+        if self.habits.sleep.is_some() {
             self.history.keep_known(&self.server.known());
         }
     }
 
     /// Nobody has called it for long enough: whoever does from now on waits for its next life.
     fn sleep_if_idle(&mut self) {
-        let Some(sleep) = &mut self.sleep else { return };
+        let Some(sleep) = &mut self.habits.sleep else { return };
         let link = self.server.link();
         if sleep.look(&self.server.name, link.as_deref(), clock::now())
             && let Some(link) = link
@@ -392,9 +447,9 @@ impl Supervisor {
             Some(kind @ FaultKind::ConnectTimeout) => {
                 let patience = self.policy.connect_timeout;
                 let message = format!("{name} was not ready within {}", text::span(patience));
-                if patience < self.ceiling.connection_timeout {
+                if patience < self.habits.ceiling.connection_timeout {
                     let usual = self.history.starts.usual().unwrap_or_default();
-                    let whole = text::span(self.ceiling.connection_timeout);
+                    let whole = text::span(self.habits.ceiling.connection_timeout);
                     Fault::new(kind, format!("{message}, and usually is in {}", text::span(usual)))
                         .hint(format!("the next try has {whole}; its log may say what it waits for"))
                 } else {
@@ -420,7 +475,8 @@ impl Supervisor {
     fn act(&mut self, action: Action) -> Option<(Event, Fault)> {
         match action {
             Action::AskGate => {
-                let claim = Claim { awaited: false, hold: self.history.starts.hold(), place: self.place };
+                let claim =
+                    Claim { awaited: false, hold: self.history.starts.hold(), place: self.habits.place };
                 (self.gate)(GateRequest::Ask(self.server.name.clone(), claim));
             }
             Action::Hurry => (self.gate)(GateRequest::Hurry(self.server.name.clone())),
@@ -453,7 +509,11 @@ impl Supervisor {
         let begun = Orders::new().and_then(|orders| {
             self.orders = Some((life, orders.clone()));
             let (server, keeper) = (self.server.clone(), self.keeper.clone());
-            life::begin(Birth { life, server, orders, keeper }, (self.plan)(life))
+            let launch = match &self.plan {
+                Some(plan) => plan(life),
+                None => Err(Fault::new(FaultKind::Internal, "it has no home")),
+            };
+            life::begin(Birth { life, server, orders, keeper }, launch)
         });
         let error = begun.err()?;
         let message = format!("start a thread for {}: {error}", self.server.name);
@@ -575,10 +635,10 @@ impl Supervisor {
     }
 }
 
-fn first_status(charge: &Charge, machine: &machine::Server) -> Status {
+fn first_status(name: &ServerName, slug: &Slug, machine: &machine::Server) -> Status {
     Status {
-        name: charge.name.clone(),
-        slug: charge.slug.clone(),
+        name: name.clone(),
+        slug: slug.clone(),
         state: machine.state(),
         phase: None,
         since: clock::wall().rfc3339(),

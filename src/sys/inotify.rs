@@ -1,4 +1,4 @@
-//! Directories that are watched for what appears, goes, or changes its permissions in them.
+//! Directories that are watched for what appears, goes, or changes its permissions in them; and single files.
 //!
 //! An event only means "look again": the kernel may merge, drop or delay it, and what it names may have changed again.
 
@@ -34,7 +34,26 @@ impl Directories {
             | AddWatchFlags::IN_DELETE_SELF
             | AddWatchFlags::IN_MOVE_SELF
             | AddWatchFlags::IN_ONLYDIR;
-        self.0.add_watch(directory, flags)?;
+        self.0.add_watch(directory, flags | beside())?;
+        Ok(())
+    }
+
+    /// Only whether the directory itself goes or is moved: what happens in it wakes nobody.
+    pub fn watch_itself(&self, directory: &Path) -> io::Result<()> {
+        let flags = AddWatchFlags::IN_DELETE_SELF | AddWatchFlags::IN_MOVE_SELF | AddWatchFlags::IN_ONLYDIR;
+        self.0.add_watch(directory, flags | beside())?;
+        Ok(())
+    }
+
+    /// What is written into a file, and what becomes of it, by whatever name: the events have none. Follows symbolic
+    /// links.
+    pub fn watch_file(&self, file: &Path) -> io::Result<()> {
+        let flags = AddWatchFlags::IN_MODIFY
+            | AddWatchFlags::IN_CLOSE_WRITE
+            | AddWatchFlags::IN_ATTRIB
+            | AddWatchFlags::IN_DELETE_SELF
+            | AddWatchFlags::IN_MOVE_SELF;
+        self.0.add_watch(file, flags)?;
         Ok(())
     }
 
@@ -51,6 +70,11 @@ impl Directories {
     }
 }
 
+/// Who is watched twice is watched for both.
+fn beside() -> AddWatchFlags {
+    AddWatchFlags::from_bits_retain(nix::libc::IN_MASK_ADD)
+}
+
 impl AsFd for Directories {
     fn as_fd(&self) -> BorrowedFd<'_> {
         self.0.as_fd()
@@ -61,6 +85,31 @@ impl AsFd for Directories {
 mod tests {
     use super::*;
     use std::os::unix::fs::PermissionsExt;
+
+    #[test]
+    fn a_file_by_whatever_name_and_a_directory_alone() {
+        let dir = std::env::temp_dir().join(format!("mcpvisor-inotify-file-{}", std::process::id()));
+        std::fs::create_dir(&dir).unwrap();
+        let (file, link) = (dir.join("f"), dir.join("l"));
+        std::fs::write(&file, "1").unwrap();
+        std::fs::hard_link(&file, &link).unwrap();
+        let watched = Directories::new().unwrap();
+        let stirs = || {
+            let mut count = 0;
+            watched.take(|change| count += usize::from(change.name.is_none())).unwrap();
+            count > 0
+        };
+        watched.watch_itself(&dir).unwrap();
+        watched.watch_file(&file).unwrap();
+        std::fs::write(dir.join("other"), "").unwrap();
+        assert!(!stirs(), "somebody else's");
+        std::fs::write(&link, "2").unwrap();
+        assert!(stirs(), "through its other name");
+        std::fs::rename(&dir, dir.with_extension("moved")).unwrap();
+        assert!(stirs(), "the directory is somewhere else");
+        std::fs::remove_dir_all(dir.with_extension("moved")).unwrap();
+        assert!(stirs());
+    }
 
     #[test]
     fn births_deaths_and_permissions() {

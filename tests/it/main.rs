@@ -20,6 +20,7 @@ mod orphans;
 mod outage;
 mod promises;
 mod questions;
+mod reload;
 mod remote;
 mod resilience;
 mod rounds;

@@ -30,7 +30,7 @@ impl Conversation {
         match question {
             Question::Initialize => {
                 self.era = Era::Legacy;
-                let params = handshake::initialize_params(env!("CARGO_PKG_VERSION"), &self.server.features);
+                let params = handshake::initialize_params(env!("CARGO_PKG_VERSION"), &self.server.features());
                 self.ask(Purpose::Initialize, "initialize", params);
             }
             Question::Discover(_) => {
@@ -132,7 +132,7 @@ impl Conversation {
         self.to_list = Kind::ALL.into_iter().filter(offered).collect();
         if greeting.era == Era::Modern {
             self.link.agreed(&greeting.version);
-            self.link.is_modern(Listening::new(&greeting, &self.server.features));
+            self.link.is_modern(Listening::new(&greeting, &self.server.features()));
         }
         self.link.agreed(&greeting.version);
         self.server.greeted(greeting);

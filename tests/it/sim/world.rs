@@ -254,7 +254,7 @@ impl World {
             Cause::Ask(ix) => {
                 // Some are known to be quick; where that passes others over, it must end.
                 let hold = (ix % 3 == 0).then(|| ms(u64::from(ix) * 100));
-                let claim = Claim { awaited: false, hold, place: ix.into() };
+                let claim = Claim { awaited: false, hold, place: (ix.into(), 1) };
                 let admitted = self.gate.ask(self.actors[ix as usize].name.clone(), claim, self.now);
                 self.admit(admitted);
             }
