@@ -1,5 +1,6 @@
 //! The REST API, the same on the endpoint and on the control socket.
 
+use super::events::Events;
 use super::status::{self, About};
 use crate::base::fault::{Fault, FaultKind};
 use crate::base::id::ServerName;
@@ -24,7 +25,7 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;
 
-const JSON: (&str, &str) = ("Content-Type", "application/json");
+pub(super) const JSON: (&str, &str) = ("Content-Type", "application/json");
 
 /// The longest that `?wait=` holds a connection.
 const WAIT_MAX: Duration = Duration::from_secs(600);
@@ -43,6 +44,7 @@ pub struct Api {
     /// Entries of the config that cannot run as they are written, however often they are started.
     pub unusable: BTreeSet<ServerName>,
     pub store: Store,
+    pub events: Events,
 }
 
 impl Api {
@@ -51,6 +53,7 @@ impl Api {
         match request.path.as_str() {
             "/healthz" => exchange.respond(200, &[("Content-Type", "text/plain")], b"ok\n"),
             "/readyz" => self.ready(request, exchange),
+            "/events" => self.events.follow(request, exchange),
             path => match path.strip_prefix("/api/v1/") {
                 Some(rest) => self.version_1(rest, request, exchange),
                 None => return false,
@@ -76,7 +79,7 @@ impl Api {
         let parts: Vec<String> = rest.split('/').map(percent_decoded).collect();
         let parts: Vec<&str> = parts.iter().map(String::as_str).collect();
         let allowed = match &parts[..] {
-            ["status" | "tools"] | ["servers", _] | ["servers", _, "logs"] => "GET",
+            ["status" | "tools" | "events"] | ["servers", _] | ["servers", _, "logs"] => "GET",
             ["tools", "call"] | ["servers", _, "restart" | "enable" | "disable"] => "POST",
             _ => {
                 let fault = Fault::new(FaultKind::Unknown, format!("no such resource: {}", request.path));
@@ -93,6 +96,7 @@ impl Api {
                 let body = status::picture(&self.about, &self.router, &self.store);
                 exchange.respond(200, &[JSON], body.as_bytes());
             }
+            ["events"] => self.events.list(request, exchange),
             ["tools"] => self.tools(request, exchange),
             ["tools", _] => self.call(request, exchange),
             ["servers", name] => self.with(name, exchange, |server, exchange| {
@@ -270,10 +274,15 @@ pub fn fail(exchange: &mut Exchange, status: u16, fault: &Fault) {
 }
 
 /// The value of a query parameter, decoded.
-fn parameter(request: &Request, name: &str) -> Option<String> {
-    let query = request.query.as_deref()?;
+pub(super) fn parameter(request: &Request, name: &str) -> Option<String> {
+    parameters(request, name).into_iter().next()
+}
+
+/// All values of a query parameter that may be given more than once.
+pub(super) fn parameters(request: &Request, name: &str) -> Vec<String> {
+    let query = request.query.as_deref().unwrap_or_default();
     let pairs = query.split('&').map(|pair| pair.split_once('=').unwrap_or((pair, "")));
-    pairs.filter(|(key, _)| *key == name).map(|(_, value)| percent_decoded(value)).next()
+    pairs.filter(|(key, _)| *key == name).map(|(_, value)| percent_decoded(value)).collect()
 }
 
 pub fn percent_decoded(text: &str) -> String {

@@ -447,3 +447,18 @@ pub const LISTEN_MIN: Duration = Duration::from_secs(10);
 /// How long a start waits for the end of those who hold its instance: somebody who was killed takes a moment to go.
 /// 500 ms; who lives after that is running.
 pub const DYING_PATIENCE: Duration = Duration::from_millis(500);
+
+/// Events that are kept for who follows `/events` and was cut off, and their bytes; the oldest are forgotten, which is
+/// said (`gap`). 2048: a start of 300 servers. 512 KiB: below what one stream may have queued, so that all of it can be
+/// given to a client at once.
+pub const JOURNAL_EVENTS_MAX: usize = 2048;
+pub const JOURNAL_BYTES_MAX: usize = 512 << 10;
+
+/// Streams of `/events`; every event is given to each of them by whoever made it. One more is answered 503.
+pub const EVENT_STREAMS_MAX: usize = 256;
+
+/// A stream of `/events` on which nothing happens gets a comment this often. 30 s: proxies close what is idle for 60 s.
+pub const STREAM_PULSE_EVERY: Duration = Duration::from_secs(30);
+
+// Beside its own bytes an event costs some, see `hub.rs`.
+const _: () = assert!(JOURNAL_BYTES_MAX + JOURNAL_EVENTS_MAX * 64 < STREAM_QUEUE_BYTES_MAX);

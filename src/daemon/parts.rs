@@ -1,5 +1,6 @@
 //! What the two listeners serve from, and which path is whose.
 
+use crate::api::events::Events;
 use crate::api::rest::{self, Api};
 use crate::api::status::About;
 use crate::config::Config;
@@ -82,7 +83,8 @@ impl Parts {
         };
         let broken = config.servers.iter().filter(|entry| entry.problem.is_some());
         let unusable = broken.map(|entry| entry.name.clone()).collect();
-        let api = Arc::new(Api { about, router: router.clone(), logs, unusable, store });
+        let events = Events::new(router.clone(), hub.clone());
+        let api = Arc::new(Api { about, router: router.clone(), logs, unusable, store, events });
         Parts { router, front: Arc::new(Front { methods }), hub, api }
     }
 

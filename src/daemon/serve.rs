@@ -16,6 +16,7 @@ use crate::reaper::instance::Instance;
 use crate::reaper::keeper::Keeper;
 use crate::reaper::ledger::Ledger;
 use crate::reaper::link::{Line, Link};
+use crate::reaper::mark::Marker;
 use crate::reaper::owed::Removals;
 use crate::reaper::sweep::Survey;
 use crate::server::board::Board;
@@ -74,7 +75,7 @@ pub fn run(setup: &Setup, mut guardian: Option<Link>, started: impl FnOnce(&Star
     let cgroup = guardian.as_ref().and_then(|link| link.cgroup.clone());
     let (keeper, survey) = keeper(&instance, guardian, cgroup.as_deref());
     let signals = Signals::new([SIGTERM, SIGINT, SIGHUP, SIGCHLD]).map_err(start_failed)?;
-    let board = Board::default();
+    let board = Board::new(run_name(keeper.marker()));
     let clients = Clients::new().map_err(start_failed)?;
     let store = Store::open(&instance.dir);
     let containers = Containers::new(&setup.config, &keeper, &store, &board, &instance.dir);
@@ -172,6 +173,11 @@ fn end_what_servers_lost(keeper: &Keeper, cgroup: Option<&Path>) {
     for process in clear_everything(&everything, false).ended {
         log::info!("ended {} ({}), which some server had left behind", process.comm, process.pid);
     }
+}
+
+/// Short enough for the id of every event; a number of another run is hardly ever taken for one of this.
+fn run_name(marker: &Marker) -> &str {
+    marker.session.get(..8).unwrap_or(&marker.session)
 }
 
 fn start_failed(error: std::io::Error) -> (Fault, u8) {

@@ -1,0 +1,10 @@
+//! Events as people and programs follow them: one order, ids to go on from, gaps that are told, filters, on both
+//! listeners.
+#![allow(
+    clippy::unwrap_used,
+    clippy::disallowed_methods,
+    reason = "tests fail by panicking, and start plain processes"
+)]
+
+mod stream;
+mod streams;
