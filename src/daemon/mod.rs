@@ -1,11 +1,14 @@
 //! Floor 4: the daemon put together: start order, the main loop, shutdown order.
 
 pub mod containers;
+pub mod hook;
 pub mod isolate;
 pub mod launch;
 pub mod listen;
 pub mod logging;
 pub mod main_loop;
+pub mod notices;
+pub mod notify;
 pub mod parts;
 pub mod remote;
 pub mod serve;

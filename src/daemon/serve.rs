@@ -2,6 +2,7 @@
 
 use super::containers::Containers;
 use super::main_loop::{Budget, Ended, MainLoop, News, Running};
+use super::notify::Notify;
 use super::parts::{Clients, Parts};
 use super::setup::Setup;
 use super::{launch, listen};
@@ -76,6 +77,8 @@ pub fn run(setup: &Setup, mut guardian: Option<Link>, started: impl FnOnce(&Star
     let (keeper, survey) = keeper(&instance, guardian, cgroup.as_deref());
     let signals = Signals::new([SIGTERM, SIGINT, SIGHUP, SIGCHLD]).map_err(start_failed)?;
     let board = Board::new(run_name(keeper.marker()));
+    let notify =
+        Notify::start(&board, &keeper, setup.config.hooks.on_event.as_ref()).map_err(start_failed)?;
     let clients = Clients::new().map_err(start_failed)?;
     let store = Store::open(&instance.dir);
     let containers = Containers::new(&setup.config, &keeper, &store, &board, &instance.dir);
@@ -127,6 +130,7 @@ pub fn run(setup: &Setup, mut guardian: Option<Link>, started: impl FnOnce(&Star
     parts.front.methods.end_listening();
     parts.hub.shutdown(Duration::from_millis(200));
     containers.engines.close();
+    notify.close();
     end_what_servers_lost(&keeper, cgroup.as_deref());
     removals.close();
     if !store.close(STORE_PATIENCE) {

@@ -27,4 +27,5 @@ pub mod slot;
 pub mod status;
 pub mod supervisor;
 pub mod tape;
+pub mod traces;
 mod vessel;
