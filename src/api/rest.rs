@@ -1,6 +1,7 @@
 //! The REST API, the same on the endpoint and on the control socket.
 
 use super::config;
+use super::events::Events;
 use super::status::{self, About};
 use crate::base::fault::{Fault, FaultKind};
 use crate::base::finding::Finding;
@@ -40,6 +41,7 @@ pub struct Api {
     pub router: Arc<Router>,
     pub config: config::Control,
     pub store: Store,
+    pub events: Events,
 }
 
 impl Api {
@@ -48,6 +50,7 @@ impl Api {
         match request.path.as_str() {
             "/healthz" => exchange.respond(200, &[("Content-Type", "text/plain")], b"ok\n"),
             "/readyz" => self.ready(request, exchange),
+            "/events" => self.events.follow(request, exchange),
             path => match path.strip_prefix("/api/v1/") {
                 Some(rest) => self.version_1(rest, request, exchange),
                 None => return false,
@@ -73,7 +76,10 @@ impl Api {
         let parts: Vec<String> = rest.split('/').map(percent_decoded).collect();
         let parts: Vec<&str> = parts.iter().map(String::as_str).collect();
         let allowed = match &parts[..] {
-            ["status" | "tools"] | ["config", "plan"] | ["servers", _] | ["servers", _, "logs"] => "GET",
+            ["status" | "tools" | "events"]
+            | ["config", "plan"]
+            | ["servers", _]
+            | ["servers", _, "logs"] => "GET",
             ["tools", "call"] | ["config", "apply"] | ["servers", _, "restart" | "enable" | "disable"] => {
                 "POST"
             }
@@ -94,6 +100,7 @@ impl Api {
             }
             ["config", "plan"] => config::answer(exchange, &*self.config.plan),
             ["config", _] => config::answer(exchange, &*self.config.apply),
+            ["events"] => self.events.list(request, exchange),
             ["tools"] => self.tools(request, exchange),
             ["tools", _] => self.call(request, exchange),
             ["servers", name] => self.with(name, exchange, |server, exchange| {
@@ -277,10 +284,15 @@ pub(super) fn fail_with(exchange: &mut Exchange, status: u16, fault: &Fault, fin
 }
 
 /// The value of a query parameter, decoded.
-fn parameter(request: &Request, name: &str) -> Option<String> {
-    let query = request.query.as_deref()?;
+pub(super) fn parameter(request: &Request, name: &str) -> Option<String> {
+    parameters(request, name).into_iter().next()
+}
+
+/// All values of a query parameter that may be given more than once.
+pub(super) fn parameters(request: &Request, name: &str) -> Vec<String> {
+    let query = request.query.as_deref().unwrap_or_default();
     let pairs = query.split('&').map(|pair| pair.split_once('=').unwrap_or((pair, "")));
-    pairs.filter(|(key, _)| *key == name).map(|(_, value)| percent_decoded(value)).next()
+    pairs.filter(|(key, _)| *key == name).map(|(_, value)| percent_decoded(value)).collect()
 }
 
 pub fn percent_decoded(text: &str) -> String {

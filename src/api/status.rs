@@ -35,6 +35,9 @@ pub struct About {
 struct Picture<'a> {
     version: &'static str,
     pid: u32,
+    /// Which run of the daemon `seq` is a number of.
+    session: String,
+    /// The last event that is in the picture: `/events?since=` goes on from here.
     seq: u64,
     uptime_ms: u64,
     listen: &'a str,
@@ -50,11 +53,12 @@ struct Picture<'a> {
 
 /// The object as JSON text. The sequence number is taken first: everything up to it is in the picture.
 pub fn picture(about: &About, router: &Router, store: &Store) -> String {
-    let seq = router.board.seq();
+    let (session, seq) = router.board.read(|journal| (journal.session().to_owned(), journal.seq()));
     let engines = about.engines.snapshots();
     let picture = Picture {
         version: env!("CARGO_PKG_VERSION"),
         pid: std::process::id(),
+        session,
         seq,
         uptime_ms: clock::now().as_ms(),
         listen: &about.listen,

@@ -492,3 +492,38 @@ pub const LISTEN_MIN: Duration = Duration::from_secs(10);
 /// How long a start waits for the end of those who hold its instance: somebody who was killed takes a moment to go.
 /// 500 ms; who lives after that is running.
 pub const DYING_PATIENCE: Duration = Duration::from_millis(500);
+
+/// Events that are kept for who follows `/events` and was cut off, and their bytes; the oldest are forgotten, which is
+/// said (`gap`). 2048: a start of 300 servers. 512 KiB: below what one stream may have queued, so that all of it can be
+/// given to a client at once.
+pub const JOURNAL_EVENTS_MAX: usize = 2048;
+pub const JOURNAL_BYTES_MAX: usize = 512 << 10;
+
+/// Streams of `/events`; every event is given to each of them by whoever made it. One more is answered 503.
+pub const EVENT_STREAMS_MAX: usize = 256;
+
+/// A stream of `/events` on which nothing happens gets a comment this often. 30 s: proxies close what is idle for 60 s.
+pub const STREAM_PULSE_EVERY: Duration = Duration::from_secs(30);
+
+// Beside its own bytes an event costs some, see `hub.rs`.
+const _: () = assert!(JOURNAL_BYTES_MAX + JOURNAL_EVENTS_MAX * 64 < STREAM_QUEUE_BYTES_MAX);
+
+/// Servers and engines of which the hook `on_event` is still to be told something; news of one more is left out, and
+/// counted. 4096: one for each server.
+pub const HOOK_SUBJECTS_MAX: usize = SERVERS_MAX;
+
+/// The pause between two runs of the hook for the same thing, doubled with every run up to the longest; what happens
+/// meanwhile is told together. Begun anew after as long without news as the longest. An engine that goes and comes every
+/// second is told of about 30 times in an hour.
+pub const HOOK_PAUSE_FIRST: Duration = Duration::from_secs(1);
+pub const HOOK_PAUSE_MAX: Duration = Duration::from_secs(600);
+
+/// A hook that takes too long, from SIGTERM to SIGKILL; the same at the shutdown, where less time is left.
+pub const HOOK_TERM_PATIENCE: Duration = Duration::from_secs(1);
+pub const HOOK_STOP_PATIENCE: Duration = Duration::from_millis(300);
+
+/// How long a shutdown waits for the end of the hook. Past it the process ends all the same, and the guardian ends what
+/// is left.
+pub const HOOK_END_PATIENCE: Duration = Duration::from_secs(1);
+
+const _: () = assert!(HOOK_STOP_PATIENCE.as_millis() < HOOK_END_PATIENCE.as_millis());

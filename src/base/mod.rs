@@ -8,3 +8,4 @@ pub mod limits;
 pub mod ring;
 pub mod text;
 pub mod time;
+pub mod topic;

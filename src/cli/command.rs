@@ -6,7 +6,9 @@
 use super::exit::Outcome;
 use super::options::{Given, count, level, span, text};
 use super::output::Out;
-use super::{cleanup, config_check, config_plan, demo_server, help, serve, status, stdio, tools, upstream};
+use super::{
+    cleanup, config_check, config_plan, demo_server, events, help, serve, status, stdio, tools, upstream,
+};
 use std::ffi::OsString;
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -137,6 +139,14 @@ const SERVER: Opt = option("server", "NAME", "Only the tools of this server", |g
     Ok(())
 });
 
+const LINES: Opt = Opt {
+    short: Some('n'),
+    ..option("lines", "N", "How many, counted from the end [default: 50]", |given, value| {
+        given.lines = Some(count(value)?);
+        Ok(())
+    })
+};
+
 const WAIT: Opt = Opt {
     value: Value::Optional { name: "SPAN", default: "30s" },
     ..flag("wait", "Wait until it is done, and say how it ended", |given, value| {
@@ -189,6 +199,40 @@ pub const COMMANDS: &[Command] = &[
         run: Run::Given(status::run),
     },
     Command {
+        path: &["events"],
+        words: Words::None,
+        options: &[
+            Opt {
+                short: Some('f'),
+                ..flag("follow", "Go on with what happens from now on", |given, _| {
+                    given.follow = true;
+                    Ok(())
+                })
+            },
+            Opt { help: "How many, counted from the end [default: 50, or all since SEQ]", ..LINES },
+            option("since", "SEQ", "Only after this one: a number, or an id", |given, value| {
+                given.since = Some(text(value)?);
+                Ok(())
+            }),
+            option(
+                "types",
+                "LIST",
+                "Only these: server.state, engine.away, …, or all of a family: engine",
+                |given, value| {
+                    given.types.push(text(value)?);
+                    Ok(())
+                },
+            ),
+            Opt { help: "Only those of this server", ..SERVER },
+            Opt { help: "Print one JSON object per line, as the daemon has it", ..JSON },
+        ],
+        summary: "Show what has happened to servers and engines",
+        about: "A line per event: its number, its time, and what it says. The daemon keeps the last 2048; numbers \
+                begin anew with each of its starts.",
+        examples: &["mcpvisor events --follow", "mcpvisor events --types engine --json"],
+        run: Run::Given(events::run),
+    },
+    Command {
         path: &["upstream", "list"],
         words: Words::None,
         options: &[JSON],
@@ -227,13 +271,7 @@ pub const COMMANDS: &[Command] = &[
     Command {
         path: &["upstream", "logs"],
         words: Words::One("NAME"),
-        options: &[Opt {
-            short: Some('n'),
-            ..option("lines", "N", "How many lines, counted from the end [default: 50]", |given, value| {
-                given.lines = Some(count(value)?);
-                Ok(())
-            })
-        }],
+        options: &[Opt { help: "How many lines, counted from the end [default: 50]", ..LINES }],
         summary: "Print what a server wrote to its stderr",
         about: "The last lines of the server's own log.",
         examples: &["mcpvisor upstream logs git --lines 200"],

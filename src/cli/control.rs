@@ -137,7 +137,7 @@ pub fn error_of(body: &[u8]) -> Option<Failure> {
     Some(Failure::new(exit, message).hint(error.hint))
 }
 
-fn refusal(status: u16, body: &[u8]) -> Failure {
+pub(super) fn refusal(status: u16, body: &[u8]) -> Failure {
     let mut failure =
         error_of(body).unwrap_or_else(|| Failure::new(Exit::Failed, format!("the daemon answered {status}")));
     if matches!(status, 401 | 403) {

@@ -1,4 +1,5 @@
-//! Engines as lines: one row each, and below one that is away why, what to do, and when it is asked again. Pure.
+//! Engines as lines: one row each, and below one that is away why, what to do, and when it is asked again; below another
+//! what became of its outages. Pure.
 
 use super::grid;
 use super::output::{Colour, tame};
@@ -6,6 +7,7 @@ use super::rows::{Trouble, between, wall};
 use crate::base::text::span;
 use crate::base::time::Wall;
 use serde::Deserialize;
+use std::time::Duration;
 
 /// One entry of `engines` in the status object, as far as it is shown.
 #[derive(Clone, Debug, Default, Deserialize)]
@@ -23,6 +25,20 @@ pub struct EngineRow {
     pub next_probe_at: Option<String>,
     pub containers: u64,
     pub recovery: Option<Progress>,
+    pub outages: Outages,
+}
+
+/// Also those before the daemon's last start.
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(default)]
+pub struct Outages {
+    pub count: u64,
+    /// RFC 3339.
+    pub last_at: Option<String>,
+    pub last_outage_ms: Option<u64>,
+    pub last_recovery_ms: Option<u64>,
+    pub recovered: u64,
+    pub failed: u64,
 }
 
 #[derive(Clone, Copy, Debug, Default, Deserialize)]
@@ -71,13 +87,43 @@ fn cells(row: &EngineRow, now: Wall) -> [String; 5] {
     ]
 }
 
+/// Why it is away, and what to do; of one that is there, what became of its outages.
 fn why(row: &EngineRow, now: Wall) -> Option<String> {
-    let mut why = row.reason.as_ref()?.text();
+    let Some(reason) = &row.reason else { return past(&row.outages, now) };
+    let mut why = reason.text();
     match row.next_probe_at.as_deref().and_then(wall) {
         Some(at) if at > now => why.push_str(&format!("; asked again in {}", span(between(now, at)))),
         Some(_) | None => why.push_str("; being asked"),
     }
     Some(why)
+}
+
+/// `2 outages, the last 3h00m ago for 12s, recovered within 1s; 5 servers came back, 1 did not`
+fn past(outages: &Outages, now: Wall) -> Option<String> {
+    let last = outages.last_at.as_deref().and_then(wall).filter(|_| outages.count > 0)?;
+    let ms = |ms: u64| span(Duration::from_millis(ms));
+    let ago = span(between(last, now));
+    let mut text = match outages.count {
+        1 => format!("1 outage, {ago} ago"),
+        count => format!("{count} outages, the last {ago} ago"),
+    };
+    if let Some(outage) = outages.last_outage_ms {
+        text.push_str(&format!(" for {}", ms(outage)));
+    }
+    if let Some(recovery) = outages.last_recovery_ms {
+        text.push_str(&format!(", recovered within {}", ms(recovery)));
+    }
+    match outages.recovered {
+        0 => {}
+        1 => text.push_str("; 1 server came back"),
+        count => text.push_str(&format!("; {count} servers came back")),
+    }
+    match (outages.recovered, outages.failed) {
+        (_, 0) => {}
+        (0, failed) => text.push_str(&format!("; {failed} did not come back")),
+        (_, failed) => text.push_str(&format!(", {failed} did not")),
+    }
+    Some(text)
 }
 
 fn colour(state: &str) -> Colour {
@@ -128,7 +174,16 @@ mod tests {
             recovery: Some(Progress { done: 2, of: 3 }),
             ..up.clone()
         };
-        let text = engines(&[up, away, back], NOW, 80, &|text, _| text.to_owned());
+        let outages = Outages {
+            count: 2,
+            last_at: at(-10_800_000),
+            last_outage_ms: Some(12_300),
+            last_recovery_ms: Some(850),
+            recovered: 5,
+            failed: 1,
+        };
+        let again = EngineRow { endpoint: "tcp://10.0.0.8:2375".to_owned(), outages, ..up.clone() };
+        let text = engines(&[up, away, back, again], NOW, 80, &|text, _| text.to_owned());
         let expected = "
 ENGINE                          STATE                SINCE   VERSION  CONTAINERS
 unix:///var/run/docker.sock     up                   1h00m  20.10.24          12
@@ -138,6 +193,9 @@ unix:///home/somebody/.docker/desktop/docker.sock
     Docker Desktop: click Resume in its whale menu or dashboard); asked again in
     12s
 tcp://10.0.0.7:2375             recovering (2 of 3)     1s  20.10.24          12
+tcp://10.0.0.8:2375             up                   1h00m  20.10.24          12
+    2 outages, the last 3h00m ago for 12s, recovered within 850ms; 5 servers
+    came back, 1 did not
 
 ";
         assert_eq!(text, expected.trim_start_matches('\n'), "got:\n{text}");

@@ -6,7 +6,7 @@
 //! options   what can be given   output    stdout, width, colour, wrapping  exit      codes and failures
 //! control   asks the daemon     rows      servers as lines (pure)          progress  the line while serve starts
 //!                               engines   engines as lines (pure)          grid      a table (pure)
-//! status upstream tools config_plan   ask the daemon and print
+//! status upstream tools events config_plan   ask the daemon and print
 //! stdio     joins a client on stdin and stdout to the daemon
 //! serve cleanup config_check demo_server   hand on to the floors below
 //! ```
@@ -18,6 +18,7 @@ pub mod config_plan;
 pub mod control;
 pub mod demo_server;
 pub mod engines;
+pub mod events;
 pub mod exit;
 mod grid;
 pub mod help;

@@ -36,6 +36,11 @@ pub struct Given {
     pub tool_name: Option<String>,
     pub json_args: Option<String>,
     pub ephemeral: bool,
+    pub follow: bool,
+    /// A number, or the id of an event.
+    pub since: Option<String>,
+    /// As written: names and families, with commas between them.
+    pub types: Vec<String>,
     /// As written; `--engine` may be given more than once.
     pub engines: Vec<String>,
     pub all_hosts: bool,

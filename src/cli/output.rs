@@ -70,6 +70,11 @@ impl Out {
         }
     }
 
+    /// Whether nothing that is written now is read by anybody.
+    pub fn is_lost(&self) -> bool {
+        self.trouble.is_some()
+    }
+
     /// What went wrong with the output, unless it was only a reader that went away.
     pub fn finish(mut self) -> io::Result<()> {
         if self.trouble.is_none() {

@@ -125,9 +125,9 @@ fn watch_start(started: &Started<'_>) {
         let mut settled = false;
         while !settled && clock::now() < end {
             progress.show(&rows(&servers));
-            let seen = board.seq();
+            let seen = board.moves();
             // A second without news only moves the spans on.
-            let _ = board.wait(clock::now() + REDRAW, || (board.seq() != seen).then_some(()));
+            let _ = board.wait(clock::now() + REDRAW, || (board.moves() != seen).then_some(()));
             settled = servers.iter().all(|server| server.status().is_settled());
         }
         logging::hold_line(false);

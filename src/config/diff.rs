@@ -474,6 +474,7 @@ fn settings(old: &Config, new: &Config) -> Vec<Setting> {
         cidfile_timeout,
         recovery,
         shutdown,
+        hooks,
         engine,
         // One by one, above.
         servers: _,
@@ -487,6 +488,7 @@ fn settings(old: &Config, new: &Config) -> Vec<Setting> {
     note("idle_timeout", Effect::Now, *idle_timeout != new.idle_timeout);
     note("call_timeout", Effect::Now, *call_timeout != new.call_timeout);
     note("cidfile_timeout_seconds", Effect::Now, *cidfile_timeout != new.cidfile_timeout);
+    note("hooks.on_event", Effect::Now, *hooks != new.hooks);
     note("docker_isolation.engine", Effect::Now, *engine != new.engine);
     let Connections { concurrent_max, timeout, health_check_interval, retry_backoff_max } = connections;
     let now = &new.connections;

@@ -91,7 +91,6 @@ pub const GLOBAL: &[Key] = &[
     key("disable_management", Standing::Later("management is not disabled")),
     key("enable_lazy_loading", Standing::Later("servers are started at once")),
     later("groups"),
-    later("hooks"),
     later("profiles"),
     key("read_only_mode", Standing::Later("calls are not restricted")),
     later("routing_mode"),

@@ -100,7 +100,7 @@ fn protocol(fields: &mut Fields, notes: &mut Notes) -> Option<Protocol> {
     }
 }
 
-fn program(command: Option<Field>, entry: &Spot, notes: &mut Notes) -> Option<Template> {
+pub(super) fn program(command: Option<Field>, entry: &Spot, notes: &mut Notes) -> Option<Template> {
     let Some(field) = command else {
         notes.bad(entry, "the entry has no `command`", "give the program to run, like \"command\": \"npx\"");
         return None;
@@ -118,7 +118,7 @@ fn program(command: Option<Field>, entry: &Spot, notes: &mut Notes) -> Option<Te
     Some(template)
 }
 
-fn arguments(field: &Field, notes: &mut Notes) -> Option<Vec<Template>> {
+pub(super) fn arguments(field: &Field, notes: &mut Notes) -> Option<Vec<Template>> {
     let Some(items) = field.items() else {
         notes.bad(
             &field.spot,
@@ -132,7 +132,7 @@ fn arguments(field: &Field, notes: &mut Notes) -> Option<Vec<Template>> {
 }
 
 /// `env`: names and secret values.
-fn variables(field: &Field, notes: &mut Notes) -> Option<Vec<(String, Template)>> {
+pub(super) fn variables(field: &Field, notes: &mut Notes) -> Option<Vec<(String, Template)>> {
     if field.members().is_none() {
         notes.bad(&field.spot, field.unexpected("an object"), "write it like {\"NAME\": \"value\"}");
         return None;

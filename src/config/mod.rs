@@ -13,6 +13,7 @@
 //! isolation.rs  servers in containers
 //! docker_run  a `docker run` made ours
 //! template.rs ${env:NAME}, ~                                notes.rs  findings, problems
+//! hooks.rs    the command for events
 //! locate.rs   where config and state may be                 report.rs findings for a terminal
 //! diff.rs     what is different between two configs, and what follows for each server
 //! ```
@@ -27,6 +28,7 @@ pub mod report;
 pub mod template;
 
 mod fields;
+mod hooks;
 mod keys;
 mod launch;
 mod notes;
@@ -46,6 +48,7 @@ pub use template::{Template, expand_home};
 
 use crate::base::fault::Fault;
 use crate::base::id::{ServerName, Slug};
+use crate::base::topic::Topics;
 use crate::mcp::era::Era;
 use crate::mcp::features::Feature;
 use std::time::Duration;
@@ -79,6 +82,7 @@ pub struct Config {
     pub cidfile_timeout: Duration,
     pub recovery: Recovery,
     pub shutdown: Shutdown,
+    pub hooks: Hooks,
     /// Where isolated servers run if their entry names no other engine; nothing means what the environment says.
     pub engine: Option<Template>,
     /// In the order of the file; names and slugs are unique.
@@ -144,6 +148,29 @@ pub struct Shutdown {
     pub drain: Duration,
     /// The whole of it; nothing means the sum of the steps.
     pub total: Option<Duration>,
+}
+
+/// `hooks`
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Hooks {
+    pub on_event: Option<Hook>,
+}
+
+/// A command that is given an event on its stdin.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Hook {
+    pub command: Template,
+    pub args: Vec<Template>,
+    /// Names are unique; values never show.
+    pub env: Vec<(String, Template)>,
+    pub events: Topics,
+    /// What one run may take.
+    pub timeout: Duration,
+}
+
+impl Hook {
+    /// Where the file does not say it.
+    pub const TIMEOUT: Duration = Duration::from_secs(10);
 }
 
 /// One entry of `mcpServers`.
@@ -296,6 +323,7 @@ impl Default for Config {
                 polling_intervals: [2, 5, 10, 30, 60].map(seconds).to_vec(),
             },
             shutdown: Shutdown { drain: seconds(5), total: None },
+            hooks: Hooks::default(),
             engine: None,
             servers: Vec::new(),
         }

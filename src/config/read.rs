@@ -5,7 +5,7 @@ use super::notes::{Notes, Spot, finding};
 use super::span::{self, Allowed, Unit, short};
 use super::template::Template;
 use super::{AutoDisable, Cleanup, Config, Connections, Recovery, Shutdown};
-use super::{isolation, json, keys, listen, server};
+use super::{hooks, isolation, json, keys, listen, server};
 use crate::base::finding::{Finding, Severity};
 use crate::base::limits::CONFIG_BYTES_MAX;
 use std::time::Duration;
@@ -81,6 +81,7 @@ fn settings(mut fields: Fields, notes: &mut Notes) -> Option<Config> {
         ),
         recovery: recovery(&mut fields, default.recovery, notes),
         shutdown: shutdown(&mut fields, default.shutdown, notes),
+        hooks: hooks::read(&mut fields, notes),
         servers: Vec::new(),
         engine: None,
         api_key: None,

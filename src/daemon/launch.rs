@@ -106,7 +106,7 @@ pub fn ceiling(config: &Config, entry: &ServerConfig) -> Ceiling {
 }
 
 /// `~/bin/server` as a command; any other command stays as it is.
-fn with_home(command: &str, home: Option<&Path>) -> String {
+pub fn with_home(command: &str, home: Option<&Path>) -> String {
     if command.starts_with("~/") {
         expand_home(command, home).to_string_lossy().into_owned()
     } else {

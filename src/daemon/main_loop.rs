@@ -9,8 +9,9 @@ use crate::base::id::{Life, ServerName};
 use crate::base::limits::{EPHEMERAL_FIRST, EPHEMERAL_IDLE};
 use crate::base::text;
 use crate::base::time::Time;
+use crate::base::topic::Topic;
 use crate::config::Config;
-use crate::config::diff::diff;
+use crate::config::diff::{Change, diff};
 use crate::gateway::front::Front;
 use crate::gateway::http::HttpServer;
 use crate::reaper::keeper::Keeper;
@@ -18,12 +19,14 @@ use crate::reaper::link::Line;
 use crate::reaper::strangers::Strangers;
 use crate::server::gate::Gate;
 use crate::server::handle::Report;
+use crate::server::journal::Subject;
 use crate::server::machine::Event;
 use crate::server::registry::Registry;
 use crate::server::supervisor::GateRequest;
 use crate::sys::{clock, spawn, thread};
 use crossbeam_channel::{Receiver, RecvTimeoutError, bounded, select};
 use parking_lot::Mutex;
+use serde_json::json;
 use std::convert::Infallible;
 use std::sync::Arc;
 use std::time::Duration;
@@ -259,6 +262,12 @@ impl MainLoop {
                 let why = findings.first().map_or_else(|| fault.to_string(), ToString::to_string);
                 log::error!("config not loaded, what ran before runs on: {why}");
                 running.reload.refused(&refusal);
+                let board = &running.front.methods.router.board;
+                board.record(
+                    Topic::ConfigRefused,
+                    Subject::Daemon,
+                    &json!({"reason": fault, "finding": why}),
+                );
                 Err(refusal)
             }
         };
@@ -282,6 +291,14 @@ impl MainLoop {
         running.budget = Budget::of(&config);
         running.keeper.tell(Line::Budget { ms: running.budget.total().as_millis() as u64 });
         log::info!("config loaded: {}: {}", read.path.display(), changes.summary());
+        let told: Vec<&Change> = changes.changes().collect();
+        let facts = json!({
+            "path": read.path,
+            "summary": changes.summary(),
+            "changes": told,
+            "settings": changes.settings,
+        });
+        running.front.methods.router.board.record(Topic::ConfigLoaded, Subject::Daemon, &facts);
         running.reload.taken(read, running.fleet.config(), changes, findings)
     }
 

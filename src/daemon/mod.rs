@@ -2,11 +2,14 @@
 
 pub mod containers;
 pub mod fleet;
+pub mod hook;
 pub mod isolate;
 pub mod launch;
 pub mod listen;
 pub mod logging;
 pub mod main_loop;
+pub mod notices;
+pub mod notify;
 pub mod parts;
 pub mod reload;
 pub mod remote;

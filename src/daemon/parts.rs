@@ -2,6 +2,7 @@
 
 use super::settings::Gatekeeper;
 use crate::api::config::Control;
+use crate::api::events::Events;
 use crate::api::rest::{self, Api};
 use crate::api::status::About;
 use crate::config::Config;
@@ -88,7 +89,8 @@ impl Parts {
             announced: Announced::default(),
             list_wait: ListWait::new(config.list_wait),
         };
-        let api = Arc::new(Api { about, router: router.clone(), config: control, store });
+        let events = Events::new(router.clone(), hub.clone());
+        let api = Arc::new(Api { about, router: router.clone(), config: control, store, events });
         Parts { router, front: Arc::new(Front { methods }), hub, api }
     }
 

@@ -4,6 +4,7 @@ use super::containers::Containers;
 use super::fleet::{Fleet, House};
 use super::listen;
 use super::main_loop::{Budget, Ended, MainLoop, News, Running};
+use super::notify::Notify;
 use super::parts::{Clients, Parts};
 use super::reload::Reload;
 use super::settings::{Gatekeeper, Settings, access};
@@ -19,6 +20,7 @@ use crate::reaper::instance::Instance;
 use crate::reaper::keeper::Keeper;
 use crate::reaper::ledger::Ledger;
 use crate::reaper::link::{Line, Link};
+use crate::reaper::mark::Marker;
 use crate::reaper::owed::Removals;
 use crate::reaper::sweep::Survey;
 use crate::server::board::Board;
@@ -73,7 +75,9 @@ pub fn run(setup: &Setup, mut guardian: Option<Link>, started: impl FnOnce(&Star
     let cgroup = guardian.as_ref().and_then(|link| link.cgroup.clone());
     let (keeper, survey) = keeper(&instance, guardian, cgroup.as_deref());
     let signals = Signals::new([SIGTERM, SIGINT, SIGHUP, SIGCHLD]).map_err(start_failed)?;
-    let board = Board::default();
+    let board = Board::new(run_name(keeper.marker()));
+    let notify =
+        Notify::start(&board, &keeper, setup.config.hooks.on_event.as_ref()).map_err(start_failed)?;
     let clients = Clients::new().map_err(start_failed)?;
     let store = Store::open(&instance.dir);
     let containers = Arc::new(Containers::new(&setup.config, &keeper, &store, &board, &instance.dir));
@@ -112,7 +116,7 @@ pub fn run(setup: &Setup, mut guardian: Option<Link>, started: impl FnOnce(&Star
         Parts::new(&setup.config, clients, servers, board.clone(), about, control_of(&reload), store.clone());
     let list_wait = parts.front.methods.list_wait.clone();
     let guarded = endpoint.as_ref().map(|endpoint| (endpoint.address, endpoint.gatekeeper.clone()));
-    let settings = Settings { endpoint: guarded, list_wait };
+    let settings = Settings { endpoint: guarded, list_wait, notify: notify.clone() };
     let endpoint = endpoint.map(|endpoint| parts.serve_endpoint(endpoint.listener, endpoint.gatekeeper));
     let http = endpoint.transpose().map_err(start_failed)?.map(Arc::new);
     let ctl = Arc::new(parts.serve_control(control).map_err(start_failed)?);
@@ -141,6 +145,7 @@ pub fn run(setup: &Setup, mut guardian: Option<Link>, started: impl FnOnce(&Star
     parts.front.methods.end_listening();
     parts.hub.shutdown(Duration::from_millis(200));
     containers.engines.close();
+    notify.close();
     end_what_servers_lost(&keeper, cgroup.as_deref());
     removals.close();
     if !store.close(STORE_PATIENCE) {
@@ -194,6 +199,11 @@ fn end_what_servers_lost(keeper: &Keeper, cgroup: Option<&Path>) {
     for process in clear_everything(&everything, false).ended {
         log::info!("ended {} ({}), which some server had left behind", process.comm, process.pid);
     }
+}
+
+/// Short enough for the id of every event; a number of another run is hardly ever taken for one of this.
+fn run_name(marker: &Marker) -> &str {
+    marker.session.get(..8).unwrap_or(&marker.session)
 }
 
 fn start_failed(error: std::io::Error) -> (Fault, u8) {

@@ -1,5 +1,6 @@
 //! The settings of the config that a running daemon takes over at once, beside those of its servers.
 
+use super::notify::Notify;
 use crate::base::fault::{Fault, FaultKind};
 use crate::base::finding::{Finding, Severity};
 use crate::config::Config;
@@ -17,6 +18,7 @@ pub struct Settings {
     /// Nothing where there is no endpoint.
     pub endpoint: Option<(SocketAddr, Gatekeeper)>,
     pub list_wait: ListWait,
+    pub notify: Notify,
 }
 
 impl Settings {
@@ -24,6 +26,9 @@ impl Settings {
     pub fn follow(&self, config: &Config) -> Vec<Finding> {
         log::set_max_level(config.log_level);
         self.list_wait.set(config.list_wait);
+        if let Err(error) = self.notify.set(config.hooks.on_event.as_ref()) {
+            log::error!("start the thread of hooks.on_event: {error}; it is not run");
+        }
         let Some((address, gatekeeper)) = &self.endpoint else { return Vec::new() };
         let opened = access(config).and_then(|access| access.may_bind(*address).map(|()| access));
         match opened {

@@ -3,9 +3,12 @@
 use crate::config::{Config, Recovery};
 use crate::engine::engines::{Memory, Terms};
 use crate::engine::outage::Policy;
+use crate::engine::tidings::Tidings;
 use crate::reaper::labels;
 use crate::server::board::Board;
+use crate::server::journal::Subject;
 use crate::store::Store;
+use serde::Serialize;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -14,7 +17,7 @@ const TABLE: &str = "outages";
 
 /// `instance` is who we are; containers with this label are ours.
 pub fn terms(config: &Config, instance: &str, board: &Board, store: &Store) -> Terms {
-    let (board, read, write) = (board.clone(), store.clone(), store.clone());
+    let (board, journal, read, write) = (board.clone(), board.clone(), store.clone(), store.clone());
     let memory = Memory {
         recall: Arc::new(move |engine| read.recall(TABLE, &engine.to_string())),
         remember: Arc::new(move |engine, text| {
@@ -28,8 +31,21 @@ pub fn terms(config: &Config, instance: &str, board: &Board, store: &Store) -> T
         label: Some((labels::INSTANCE.to_owned(), instance.to_owned())),
         sweep: None,
         changed: Some(Arc::new(move |_, _| board.post())),
+        told: Some(Arc::new(move |engine, tidings| {
+            let engine = engine.to_string();
+            let subject = Subject::Engine(engine.clone());
+            journal.record(tidings.topic(), subject, &About { engine, tidings });
+        })),
         memory: Some(memory),
     }
+}
+
+/// What an event says of an engine.
+#[derive(Serialize)]
+struct About<'a> {
+    engine: String,
+    #[serde(flatten)]
+    tidings: &'a Tidings,
 }
 
 /// The numbers of an engine's machine.

@@ -5,6 +5,7 @@ use super::caller::Sweep;
 use super::endpoint::Endpoint;
 use super::monitor;
 use super::outage::Policy;
+use super::tidings::Tidings;
 use super::watched::{Snapshot, Watched};
 use crate::base::fault::{Fault, FaultKind};
 use crate::base::limits::ENGINES_MAX;
@@ -23,12 +24,16 @@ pub struct Terms {
     pub sweep: Option<Arc<Sweep>>,
     /// Called on the engine's thread when something that people see has changed; must not block.
     pub changed: Option<Arc<Changed>>,
+    /// Told of outages and recoveries, on the engine's thread; must not block.
+    pub told: Option<Arc<Told>>,
     /// Where the outages of earlier runs are kept.
     pub memory: Option<Memory>,
 }
 
 /// What was before a change, and what is now.
 pub type Changed = dyn Fn(&Snapshot, &Snapshot) + Send + Sync;
+
+pub type Told = dyn Fn(&Endpoint, &Tidings) + Send + Sync;
 
 /// A place for one text per engine, that outlives the daemon. Called on the engine's thread; neither may block for long.
 #[derive(Clone)]

@@ -28,6 +28,7 @@ pub mod resolve;
 pub mod socket;
 pub mod spec;
 pub mod stream;
+pub mod tidings;
 pub mod wait;
 pub mod watched;
 mod wire;

@@ -12,10 +12,11 @@ use super::events::{self, Events};
 use super::outage::{Action, Cause, Event, News, Policy, Presence, step};
 use super::socket::{Sight, SocketFile};
 use super::stream::Next;
+use super::tidings::{Recovered, Tidings};
 use super::watched::{Census, Happened, Heard, Outages, Progress, Shared, Snapshot, Watched};
 use crate::base::fault::{Fault, FaultKind};
 use crate::base::limits::{ENGINE_CONTAINERS_MAX, ENGINE_EVENTS_AT_ONCE};
-use crate::base::text::span;
+use crate::base::text::{shorten, span};
 use crate::base::time::{Time, Wall};
 use crate::sys::net::poll_until;
 use crate::sys::{clock, thread};
@@ -25,6 +26,10 @@ use std::collections::{BTreeSet, VecDeque};
 use std::io;
 use std::os::fd::AsFd;
 use std::sync::Arc;
+use std::time::Duration;
+
+/// Of the names in one line of the log.
+const NAMES_CHARS_MAX: usize = 200;
 
 struct Monitor {
     engine: Engine,
@@ -42,6 +47,8 @@ struct Monitor {
     trouble: String,
     containers: BTreeSet<String>,
     outage: Outage,
+    /// What people are told once they see it.
+    tidings: Vec<Tidings>,
     shown: Snapshot,
     since: Moment,
     next: Option<Moment>,
@@ -70,7 +77,16 @@ struct Outage {
     began: Option<Time>,
     /// When it answered again.
     ended: Option<Time>,
+    /// The one whose start people were told, and not its end.
+    told: Option<Told>,
     kept: Outages,
+}
+
+#[derive(Clone, Copy, Debug)]
+struct Told {
+    cause: Cause,
+    /// When it answered last after having been away, and how long it was away before.
+    back: Option<(Time, Duration)>,
 }
 
 /// Begins to watch.
@@ -98,6 +114,7 @@ pub(super) fn start(
         trouble: String::new(),
         containers: BTreeSet::new(),
         outage: Outage::default(),
+        tidings: Vec::new(),
         shown,
         since: Moment::of(clock::now()),
         next: None,
@@ -187,13 +204,14 @@ impl Monitor {
     }
 
     fn announce(&mut self, news: News) {
-        // Who hears it may look.
-        self.show();
         if news == News::Up && self.presence.recovery() == Some((0, 0)) {
             self.shared.begin_recovery();
             let Progress { done, of } = self.shared.census().progress();
             self.pending.push_back(Event::Recovered { done, of });
+            self.tell_progress(done, of);
         }
+        // Who hears it may look.
+        self.show();
         self.shared.tell_all(&self.heard(news));
     }
 
@@ -332,8 +350,13 @@ impl Monitor {
     fn note(&mut self, was: &Presence, now: Time) {
         let (engine, is) = (self.engine.endpoint(), &self.presence);
         let moved = was.state() != is.state();
-        if is.is_outage() && (!was.is_outage() || was.cause() != is.cause()) {
-            log::warn!("{}", is.cause().map(|cause| self.fault(cause).to_string()).unwrap_or_default());
+        if let Some(cause) = is.cause().filter(|_| is.is_outage())
+            && (!was.is_outage() || was.cause() != is.cause())
+        {
+            let reason = self.fault(cause);
+            log::warn!("{reason}");
+            self.outage.told = Some(Told { cause, back: None });
+            self.tidings.push(Tidings::Away { cause, reason });
         }
         if is.is_outage() && self.outage.began.is_none() {
             self.outage.began = Some(if was.state() == "away" { was.since() } else { now });
@@ -343,6 +366,7 @@ impl Monitor {
         }
         if moved && is.state() == "up" && was.state() == "unknown" {
             log::info!("engine {engine}: up");
+            self.tidings.push(Tidings::Up {});
         }
         if moved && is.state() == "recovering" {
             let away = self.outage.began.take().map(|began| now - began);
@@ -354,10 +378,48 @@ impl Monitor {
             if let Some(away) = away {
                 self.outage.kept.last_outage_ms = Some(away.as_millis() as u64);
             }
+            match &mut self.outage.told {
+                Some(told) => {
+                    told.back = Some((now, away.or(told.back.map(|back| back.1)).unwrap_or_default()))
+                }
+                None => self.tidings.push(Tidings::Reconnected {}),
+            }
+        }
+        let (state, recovery) = (is.state(), is.recovery());
+        if let (Some((before, _)), Some((done, of))) = (was.recovery(), recovery)
+            && done != before
+        {
+            self.tell_progress(done, of);
         }
         if moved && was.state() == "recovering" {
-            self.recovered(self.shared.census(), is.state(), now);
+            self.tell_result(state, now);
+            self.recovered(self.shared.census(), state, now);
         }
+    }
+
+    fn tell_progress(&mut self, done: u32, of: u32) {
+        // Without an outage there is nothing to tell.
+        if let Some(Told { cause, back: Some((_, away)) }) = self.outage.told {
+            let outage_ms = away.as_millis() as u64;
+            self.tidings.push(Tidings::Recovering { cause, outage_ms, done, of });
+        }
+    }
+
+    /// A recovery is over. When the engine is away again, so is not the outage.
+    fn tell_result(&mut self, state: &str, now: Time) {
+        if state != "up" {
+            return;
+        }
+        let Some(Told { cause, back: Some((at, away)) }) = self.outage.told.take() else { return };
+        let census = self.shared.census();
+        self.tidings.push(Tidings::Recovered(Recovered {
+            cause,
+            outage_ms: away.as_millis() as u64,
+            duration_ms: (now - at).as_millis() as u64,
+            recovered: census.back,
+            of: census.progress().of,
+            failed: self.shared.failed(),
+        }));
     }
 
     /// A recovery is over: all are back, or it took too long, or the engine is away again.
@@ -378,7 +440,14 @@ impl Monitor {
         }
         match (state, of - census.back) {
             ("up", 0) => log::info!("engine {engine}: recovered: {of} of {of} back within {took}"),
-            ("up", _) => log::warn!("engine {engine}: recovered: {} of {of} back within {took}", census.back),
+            ("up", _) => {
+                let failed: Vec<String> = self.shared.failed().into_iter().map(|one| one.server).collect();
+                let names = shorten(&failed.join(", "), NAMES_CHARS_MAX);
+                let back = census.back;
+                log::warn!(
+                    "engine {engine}: recovered: {back} of {of} back within {took}; not back: {names}"
+                );
+            }
             _ => log::warn!("engine {engine}: away again: {} of {of} had come back", census.back),
         }
     }
@@ -418,12 +487,16 @@ impl Monitor {
             ..self.shown.clone()
         };
         let before = self.shared.snapshot.lock().clone();
-        if snapshot == *before {
-            return;
+        if snapshot != *before {
+            *self.shared.snapshot.lock() = Arc::new(snapshot.clone());
+            if let Some(changed) = &self.terms.changed {
+                changed(&before, &snapshot);
+            }
         }
-        *self.shared.snapshot.lock() = Arc::new(snapshot.clone());
-        if let Some(changed) = &self.terms.changed {
-            changed(&before, &snapshot);
+        for tidings in self.tidings.drain(..) {
+            if let Some(told) = &self.terms.told {
+                told(self.engine.endpoint(), &tidings);
+            }
         }
     }
 

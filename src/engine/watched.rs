@@ -3,6 +3,7 @@
 
 use super::api::Engine;
 use super::endpoint::Endpoint;
+use super::tidings::Failed;
 use crate::base::fault::Fault;
 use crate::base::limits::{ENGINE_OOMS_MAX, ENGINE_SUBSCRIBERS_MAX};
 use crate::base::ring::Ring;
@@ -120,6 +121,11 @@ impl Watched {
     /// Tells `hear` from now on, and at once what is known. It is called on the engine's thread and must not block.
     /// Dropping the subscription ends it; a call that is under way then still ends.
     pub fn subscribe(&self, hear: impl Fn(&Heard) + Send + Sync + 'static) -> Subscription {
+        self.subscribe_as("", hear)
+    }
+
+    /// The same for one who has a name, by which people are told that it did not come back.
+    pub fn subscribe_as(&self, name: &str, hear: impl Fn(&Heard) + Send + Sync + 'static) -> Subscription {
         static NUMBER: AtomicU64 = AtomicU64::new(0);
         let number = NUMBER.fetch_add(1, Ordering::Relaxed);
         let mut subscribers = self.shared.subscribers.lock();
@@ -127,10 +133,12 @@ impl Watched {
             let hear = Arc::new(hear);
             subscribers.push(Subscriber {
                 number,
+                name: name.into(),
                 hear,
                 fresh: true,
                 follows: None,
                 settled: Some(Settled::Unhurt),
+                why: None,
             });
         } else {
             log::error!("engine {}: too many live on it; one more will hear nothing", self.engine.endpoint());
@@ -192,6 +200,12 @@ impl Subscription {
         self.shared.wake.wake();
     }
 
+    /// The same for [`Settled::Failed`], with the reason.
+    pub fn failed(&self, why: Option<Fault>) {
+        self.with(|own| own.why = why);
+        self.settled(Settled::Failed);
+    }
+
     fn with(&self, change: impl FnOnce(&mut Subscriber)) {
         let mut subscribers = self.shared.subscribers.lock();
         if let Some(own) = subscribers.iter_mut().find(|one| one.number == self.number) {
@@ -209,12 +223,16 @@ impl Drop for Subscription {
 
 pub(super) struct Subscriber {
     number: u64,
+    /// Empty: nobody whom people know.
+    name: Box<str>,
     hear: Arc<dyn Fn(&Heard) + Send + Sync>,
     /// It has not been told anything yet.
     fresh: bool,
     follows: Option<Followed>,
     /// Nothing: it is still to come back from the last outage.
     settled: Option<Settled>,
+    /// Why it failed.
+    why: Option<Fault>,
 }
 
 struct Followed {
@@ -325,7 +343,18 @@ impl Shared {
 
     /// A recovery begins: everybody is to say how it went.
     pub(super) fn begin_recovery(&self) {
-        self.subscribers.lock().iter_mut().for_each(|one| one.settled = None);
+        self.subscribers.lock().iter_mut().for_each(|one| (one.settled, one.why) = (None, None));
+    }
+
+    /// Those who have a name and are not back, as far as they are known.
+    pub(super) fn failed(&self) -> Vec<Failed> {
+        let subscribers = self.subscribers.lock();
+        let lost = subscribers.iter().filter(|one| matches!(one.settled, None | Some(Settled::Failed)));
+        let failed = lost.filter(|one| !one.name.is_empty());
+        let mut all: Vec<Failed> =
+            failed.map(|one| Failed { server: one.name.to_string(), reason: one.why.clone() }).collect();
+        all.sort_by(|a, b| a.server.cmp(&b.server));
+        all
     }
 
     pub(super) fn census(&self) -> Census {

@@ -8,7 +8,7 @@
 //! handle is dropped. INVARIANT: only the hub's thread writes to a stream's socket and runs callbacks, and it does
 //! neither under the lock.
 
-use crate::base::limits::{STREAM_FINISH_PATIENCE, STREAM_QUEUE_BYTES_MAX, STREAMS_MAX};
+use crate::base::limits::{STREAM_FINISH_PATIENCE, STREAM_PULSE_EVERY, STREAM_QUEUE_BYTES_MAX, STREAMS_MAX};
 use crate::base::time::Time;
 use crate::http::response::{LAST_CHUNK, write_chunk_size};
 use crate::sys::clock;
@@ -33,6 +33,9 @@ const WAKE_TOKEN: u64 = 0;
 
 /// What one queued event costs beside its bytes, so that a million tiny ones do not slip below the limit.
 const EVENT_OVERHEAD_BYTES: usize = 64;
+
+/// A comment, which readers of events pass over.
+const PULSE: &[u8] = b": \n\n";
 
 /// Buffers above this are given back after use.
 const BUFFER_KEPT_BYTES_MAX: usize = 64 << 10;
@@ -64,6 +67,8 @@ pub struct HubLimits {
     pub queue_bytes_max: usize,
     /// How long a stream that was closed may take to read the rest.
     pub finish_patience: Duration,
+    /// How often a stream that is kept alive says something.
+    pub pulse_every: Duration,
 }
 
 impl Default for HubLimits {
@@ -72,6 +77,7 @@ impl Default for HubLimits {
             streams_max: STREAMS_MAX,
             queue_bytes_max: STREAM_QUEUE_BYTES_MAX,
             finish_patience: STREAM_FINISH_PATIENCE,
+            pulse_every: STREAM_PULSE_EVERY,
         }
     }
 }
@@ -102,6 +108,8 @@ struct State {
     dirty: Vec<u64>,
     /// When streams that are finishing are cut.
     cuts: BTreeSet<(Time, u64)>,
+    /// When all streams that are kept alive say something; nothing while there are none.
+    pulse_at: Option<Time>,
     stopping: bool,
     ended: bool,
 }
@@ -118,6 +126,7 @@ struct Stream {
     /// Waiting for the kernel to say that there is room.
     blocked: bool,
     dirty: bool,
+    kept_alive: bool,
     phase: Phase,
     cut_at: Option<Time>,
     on_close: OnClose,
@@ -176,6 +185,18 @@ impl Hub {
         fits
     }
 
+    /// From now on a comment goes out on this stream now and then, so that nobody on the way takes it for dead.
+    pub fn keep_alive(&self, id: StreamId) {
+        let shared = &self.0.shared;
+        let mut state = shared.state.lock();
+        let Some(stream) = state.streams.get_mut(&id.0) else { return };
+        stream.kept_alive = true;
+        if state.pulse_at.is_none() {
+            state.pulse_at = Some(clock::now() + shared.limits.pulse_every);
+            shared.wake.wake();
+        }
+    }
+
     /// Ends the stream in order after what is queued, or by force when its client does not read on.
     pub fn close(&self, id: StreamId) {
         let shared = &self.0.shared;
@@ -213,6 +234,7 @@ impl Hub {
             queue: VecDeque::new(),
             blocked: false,
             dirty: false,
+            kept_alive: false,
             phase: Phase::Open,
             cut_at: None,
             socket,
@@ -364,6 +386,7 @@ impl Shared {
                 self.flush(id, &mut buffer);
             }
             self.cut_overdue();
+            self.pulse();
         }
     }
 
@@ -378,7 +401,28 @@ impl Shared {
             drop(watches);
             return None;
         }
-        Some(state.cuts.first().map(|(at, _)| *at))
+        Some(state.cuts.first().map(|(at, _)| *at).into_iter().chain(state.pulse_at).min())
+    }
+
+    /// One wake-up for all of them, and none when nobody is left.
+    fn pulse(&self) {
+        let now = clock::now();
+        let mut state = self.state.lock();
+        if state.pulse_at.is_none_or(|at| at > now) {
+            return;
+        }
+        let kept = state.streams.iter().filter(|(_, stream)| stream.kept_alive);
+        let kept: Vec<u64> = kept.map(|(id, _)| *id).collect();
+        state.pulse_at = (!kept.is_empty()).then_some(now + self.limits.pulse_every);
+        for id in kept {
+            let Some(stream) = state.streams.get_mut(&id) else { continue };
+            // Who has something to read needs no more.
+            if stream.phase == Phase::Open && stream.bytes == 0 {
+                stream.bytes += PULSE.len();
+                stream.queue.push_back(PULSE.into());
+                self.mark_dirty(&mut state, id);
+            }
+        }
     }
 
     fn react(&self, event: &Ready, buffer: &mut Vec<u8>) {

@@ -50,6 +50,46 @@ pub struct Status {
     pub calls: usize,
 }
 
+/// One transition, as the events tell it: from where, to what is shown now, and what caused it.
+#[derive(Debug, Serialize)]
+pub struct Moved<'a> {
+    server: &'a ServerName,
+    from: &'a str,
+    from_phase: Option<&'a str>,
+    to: &'a str,
+    phase: Option<&'a str>,
+    /// What happened; open list.
+    cause: &'a str,
+    reason: Option<&'a Fault>,
+    life: Option<Life>,
+    pid: Option<u32>,
+    container: Option<&'a str>,
+    tools: usize,
+    consecutive_failures: u32,
+    next_retry_at: Option<&'a str>,
+}
+
+impl<'a> Moved<'a> {
+    /// `from` a state and a phase, which may be empty, to what `status` shows.
+    pub fn new((from, from_phase): (&'a str, &'a str), status: &'a Status, cause: &'a str) -> Moved<'a> {
+        Moved {
+            server: &status.name,
+            from,
+            from_phase: (!from_phase.is_empty()).then_some(from_phase),
+            to: status.state,
+            phase: status.phase,
+            cause,
+            reason: status.reason.as_ref(),
+            life: status.life,
+            pid: status.pid,
+            container: status.container.as_deref(),
+            tools: status.tools,
+            consecutive_failures: status.consecutive_failures,
+            next_retry_at: status.next_retry_at.as_deref(),
+        }
+    }
+}
+
 /// A fault and when it happened.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct Happened {

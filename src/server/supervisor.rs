@@ -7,6 +7,7 @@ use super::board::Board;
 use super::gate::Claim;
 use super::handle::{Manner, Report, Server, Traits};
 use super::history::{Found, History};
+use super::journal::Subject;
 use super::launch::Launch;
 use super::life::{self, Birth};
 use super::link::Link;
@@ -14,19 +15,21 @@ use super::machine::{self, Action, Event, Policy};
 use super::orders::{Order, Orders};
 use super::sleep::Sleep;
 use super::starts::Ceiling;
-use super::status::{Happened, Status};
+use super::status::{Happened, Moved, Status};
 use super::tape::Tape;
 use crate::base::fault::{Fault, FaultKind};
 use crate::base::id::{Life, ServerName, Slug};
 use crate::base::limits::INBOX_MESSAGES_MAX;
 use crate::base::text;
 use crate::base::time::{Time, Wall};
+use crate::base::topic::Topic;
 use crate::engine::watched::{self, Heard, Settled, Subscription, Watched};
 use crate::mcp::items::Kind;
 use crate::reaper::keeper::Keeper;
 use crate::store::Store;
 use crate::sys::clock;
 use crossbeam_channel::{Receiver, RecvTimeoutError, Sender, bounded};
+use serde_json::Value;
 use std::io;
 use std::sync::Arc;
 use std::time::Duration;
@@ -208,7 +211,8 @@ impl Supervisor {
     fn settle_on(&mut self, engine: Arc<Watched>) {
         self.step(Event::EngineAway);
         let server = self.server.clone();
-        let subscription = engine.subscribe(move |heard| match heard {
+        let name = self.server.name.clone();
+        let subscription = engine.subscribe_as(name.as_str(), move |heard| match heard {
             Heard::Up => server.tell(Report::Event(Event::EngineUp, None)),
             Heard::Away(fault) => server.tell(Report::Event(Event::EngineAway, Some(fault.clone()))),
             Heard::Container(happened) => server.tell(Report::Happened(*happened)),
@@ -343,6 +347,9 @@ impl Supervisor {
         if before != after || matches!(event, Event::ProbeOk(_) | Event::Spawned(_)) {
             self.publish();
         }
+        if before != after {
+            self.record(event, before);
+        }
         self.settle(event);
         let why = self.last_error.as_ref().map(|(fault, _)| fault);
         self.history.keep(&self.machine, why, now, clock::wall());
@@ -437,7 +444,10 @@ impl Supervisor {
             _ => return,
         };
         self.recovering = false;
-        subscription.settled(how);
+        match how {
+            Settled::Failed => subscription.failed(self.reason()),
+            Settled::Unhurt | Settled::Back => subscription.settled(how),
+        }
     }
 
     /// Faults that the machine finds by itself: nobody else could put them into words.
@@ -562,6 +572,14 @@ impl Supervisor {
         }
     }
 
+    /// The transition, for whoever follows the events; it is shown already.
+    fn record(&self, event: Event, from: (&'static str, &'static str)) {
+        let status = self.server.status();
+        let topic = if from.0 == status.state { Topic::ServerPhase } else { Topic::ServerState };
+        let subject = Subject::Server(self.server.name.clone());
+        self.server.board.record(topic, subject, &Moved::new(from, &status, &cause(event)));
+    }
+
     /// Why it is not running, and what ends that.
     fn reason(&self) -> Option<Fault> {
         let kind = self.machine.reason().filter(|_| self.machine.state() != "stopping")?;
@@ -632,6 +650,18 @@ impl Supervisor {
             calls: 0,
         };
         self.server.show(status, self.machine.since(), self.machine.next_retry());
+    }
+}
+
+/// What happened, in one word: the machine's own.
+fn cause(event: Event) -> String {
+    match (event, serde_json::to_value(event)) {
+        (Event::Want(true), _) => "enabled".to_owned(),
+        (Event::Want(false), _) => "disabled".to_owned(),
+        (_, Ok(Value::String(word))) => word,
+        (_, Ok(Value::Object(map))) => map.keys().next().cloned().unwrap_or_default(),
+        // No event is anything else.
+        _ => String::new(),
     }
 }
 

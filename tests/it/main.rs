@@ -12,6 +12,7 @@ mod docker;
 mod endpoint;
 mod engine;
 mod eras;
+mod events;
 mod http;
 mod interop;
 mod kill;

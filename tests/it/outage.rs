@@ -11,5 +11,6 @@ mod ear;
 mod live;
 mod matrix;
 mod scripted;
+mod told;
 mod words;
 mod world;

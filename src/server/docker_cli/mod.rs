@@ -13,7 +13,7 @@ use super::handle::{Report, Server};
 use super::life::{self, Birth};
 use super::link::Link;
 use super::machine::Event;
-use super::process::Traces;
+use super::traces::Traces;
 use crate::base::fault::{Fault, FaultKind};
 use crate::base::id::Life;
 use crate::engine::by_cli::Reach;
@@ -76,7 +76,7 @@ pub(super) fn run(birth: Birth, plan: &CliPlan) {
         Ok(born) => born,
         Err(fault) => return server.tell(Report::Event(Event::SpawnFailed(life, fault.kind), Some(fault))),
     };
-    let traces = Traces::begin(&child, &stdin, &server, &keeper, life);
+    let traces = Traces::begin(&child, &stdin, &server.slug, &keeper, life);
     let link = Arc::new(Link::new(life, stdin, orders.wake().clone()));
     let search = Search {
         cidfile: plan.cidfile.clone(),
@@ -107,7 +107,7 @@ pub(super) fn run(birth: Birth, plan: &CliPlan) {
     boat.hand.rest();
     let id = boat.id.take();
     drop(boat);
-    traces.clear(&server, &child);
+    traces.clear(server.name.as_str(), &child);
     remove(plan, &whose, id, &mark.session, life);
     // Already gone where it never came.
     let _ = fs::remove_file(&plan.cidfile);

@@ -226,6 +226,23 @@ fn a_closed_stream_that_nobody_reads_is_cut() {
 }
 
 #[test]
+fn a_stream_that_is_kept_alive_says_something_now_and_then() {
+    let pulse_every = std::time::Duration::from_millis(50);
+    let streams = streams(HubLimits { pulse_every, ..HubLimits::default() });
+    let ((mut kept, kept_id), (mut other, other_id)) = (streams.open(), streams.open());
+    streams.hub().keep_alive(kept_id);
+    assert_eq!([kept.chunk(), kept.chunk(), kept.chunk()], [": \n\n"; 3]);
+    assert!(streams.hub().send(other_id, &b"data: 1\n\n"[..]));
+    assert_eq!(other.chunk(), "data: 1\n\n", "and nothing before that");
+    streams.hub().close(kept_id);
+    let mut last = kept.chunk();
+    while last == ": \n\n" {
+        last = kept.chunk();
+    }
+    assert_eq!(last, "");
+}
+
+#[test]
 fn shutting_the_hub_down_ends_streams_in_order() {
     let streams = streams(HubLimits { queue_bytes_max: 64 << 20, ..HubLimits::default() });
     let ((mut reading, reading_id), (_stuck, stuck_id)) = (streams.open(), streams.open());
