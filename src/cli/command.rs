@@ -4,7 +4,7 @@
 //! It knows the words and what they set; what a command does is in the file of its own that it points to.
 
 use super::exit::Outcome;
-use super::options::{Given, count, level, span, text};
+use super::options::{Given, count, is_span, level, span, text};
 use super::output::Out;
 use super::{cleanup, config_check, demo_server, help, serve, status, stdio, tools, upstream};
 use std::ffi::OsString;
@@ -68,10 +68,11 @@ pub struct Opt {
 pub enum Value {
     Flag,
     Required(&'static str),
-    /// `--wait` or `--wait=SPAN`.
+    /// `--wait`, `--wait=SPAN`, or `--wait SPAN`: the next word is the value if it reads as one.
     Optional {
         name: &'static str,
         default: &'static str,
+        reads: fn(&str) -> bool,
     },
 }
 
@@ -138,7 +139,7 @@ const SERVER: Opt = option("server", "NAME", "Only the tools of this server", |g
 });
 
 const WAIT: Opt = Opt {
-    value: Value::Optional { name: "SPAN", default: "30s" },
+    value: Value::Optional { name: "SPAN", default: "30s", reads: is_span },
     ..flag("wait", "Wait until it is done, and say how it ended", |given, value| {
         given.wait = Some(span(value)?);
         Ok(())

@@ -65,6 +65,11 @@ pub fn span(value: OsString) -> Result<Duration, String> {
         .map_err(|_| format!("`{text}` is no span of time (try 500ms, 30s or 2m)"))
 }
 
+/// Whether a word that follows an option is meant as its span of time, and not as a name: it begins with a digit.
+pub fn is_span(word: &str) -> bool {
+    word.starts_with(|first: char| first.is_ascii_digit()) && span(word.into()).is_ok()
+}
+
 /// A count of one or more.
 pub fn count(value: OsString) -> Result<u32, String> {
     let text = text(value)?;
