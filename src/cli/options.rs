@@ -38,6 +38,9 @@ pub struct Given {
     pub ephemeral: bool,
     /// As written; `--engine` may be given more than once.
     pub engines: Vec<String>,
+    /// Of `reconnect`: only what lives on an engine; the URL may be empty.
+    pub on_engine: Option<String>,
+    pub reason: Option<String>,
     pub all_hosts: bool,
     pub include_mcpmon: bool,
     pub include_mcpproxy: bool,

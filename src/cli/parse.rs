@@ -295,6 +295,11 @@ mod tests {
         assert_eq!(given("upstream restart --wait 7zip", &[]).words, ["7zip"]);
         assert_eq!(given("upstream restart 5s --wait", &[]).words, ["5s"]);
         assert_eq!(given("upstream restart --wait=30s 5s", &[]).words, ["5s"]);
+        let back = given("reconnect --engine --reason x --wait 1m", &[]);
+        assert_eq!((back.on_engine.as_deref(), back.reason.as_deref()), (Some(""), Some("x")));
+        let back = given("reconnect --engine tcp://10.0.0.7:2375", &[]);
+        assert_eq!((back.on_engine.as_deref(), back.words.len()), (Some("tcp://10.0.0.7:2375"), 0));
+        assert_eq!(given("reconnect --engine=unix:///s", &[]).on_engine.as_deref(), Some("unix:///s"));
         assert_eq!(given("upstream logs a -n5", &[]).lines, Some(5));
     }
 

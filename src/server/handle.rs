@@ -6,6 +6,7 @@ use super::board::Board;
 use super::eras::{Eras, Setting};
 use super::link::Link;
 use super::machine::Event;
+use super::reconnect::Ask;
 use super::status::Status;
 use crate::base::fault::{Fault, FaultKind};
 use crate::base::id::{Life, ServerName, Slug};
@@ -36,6 +37,8 @@ pub enum Report {
     Progress(Life, String),
     /// Its tools changed while it was ready.
     Listed(Life),
+    /// Somebody wants it back now, and hears how it went.
+    Reconnect(Ask),
     /// It is not wanted any more and never will be: stop, then end the thread.
     Retire,
 }

@@ -9,6 +9,7 @@ use super::life::{self, Birth};
 use super::link::Link;
 use super::machine::{self, Action, Event, Policy};
 use super::orders::{Order, Orders};
+use super::reconnect::{Ask, Course, Glance, Next, Reconnected, Recovery};
 use super::status::{Happened, Status};
 use super::tape::Tape;
 use crate::base::fault::{Fault, FaultKind};
@@ -83,6 +84,7 @@ pub fn start(
         dwelling: None,
         recovering: false,
         frozen: None,
+        recovery: None,
     };
     if let Some(engine) = charge.engine {
         supervisor.settle_on(engine);
@@ -120,6 +122,8 @@ struct Supervisor {
     recovering: bool,
     /// The way to a life whose container is paused.
     frozen: Option<Arc<Link>>,
+    /// Somebody asked for it to come back, and waits.
+    recovery: Option<Recovery>,
 }
 
 impl Supervisor {
@@ -181,6 +185,7 @@ impl Supervisor {
                 log::info!("{}: what it lists has changed (life {life})", self.server.name);
                 self.publish();
             }
+            Report::Reconnect(ask) => self.reconnect(ask),
             Report::Retire => {
                 self.retired = true;
                 self.step(Event::Want(false));
@@ -235,6 +240,7 @@ impl Supervisor {
             self.publish();
         }
         self.settle(event);
+        self.follow_up(event);
         if let Some((event, fault)) = unborn {
             self.heard_fault(event, fault);
             self.step(event);
@@ -288,6 +294,58 @@ impl Supervisor {
         };
         self.recovering = false;
         subscription.settled(how);
+    }
+
+    fn glance(&self) -> Glance {
+        Glance { state: self.machine.state(), phase: self.machine.phase(), life: self.machine.life() }
+    }
+
+    /// One recovery, however many ask for it meanwhile.
+    fn reconnect(&mut self, ask: Ask) {
+        let (name, now) = (self.server.name.clone(), self.glance());
+        if let Some(recovery) = &mut self.recovery {
+            if !recovery.join(ask) {
+                log::warn!("{name}: too many wait for it to come back; one more was not heard");
+            }
+            return;
+        }
+        let course = Course::of(now.state, now.phase, ask.named);
+        if let Course::Skip(why) = course {
+            // Whoever asked may not have waited so long.
+            let _ = ask.answer.try_send(Reconnected::skipped(&name, now.state, why));
+            return;
+        }
+        log::info!("{name}: asked to come back while {}: {}", now.state, course.word());
+        let mut recovery = Recovery::new(course, now, clock::now());
+        recovery.join(ask);
+        self.recovery = Some(recovery);
+        self.step(Event::Reconnect);
+    }
+
+    /// Whether it is back, or will not be.
+    fn follow_up(&mut self, event: Event) {
+        let now = self.glance();
+        let Some(recovery) = &mut self.recovery else { return };
+        let error = match recovery.next(now, event) {
+            Next::Wait => return,
+            Next::Try => return self.step(Event::Reconnect),
+            Next::Back => None,
+            Next::Failed(kind) => Some(self.why_not_back(kind)),
+        };
+        if let Some(recovery) = self.recovery.take() {
+            recovery.end(&self.server.name, now, error, clock::now());
+        }
+    }
+
+    fn why_not_back(&self, kind: Option<FaultKind>) -> Fault {
+        let told = |kind| self.last_error.as_ref().map(|(fault, _)| fault).filter(|fault| fault.kind == kind);
+        match kind {
+            Some(FaultKind::Stopped) => {
+                Fault::new(FaultKind::Stopped, format!("{} was disabled meanwhile", self.server.name))
+            }
+            Some(kind) => told(kind).cloned().unwrap_or_else(|| self.untold(kind)),
+            None => self.reason().unwrap_or_else(|| self.untold(FaultKind::NotReady)),
+        }
     }
 
     /// Faults that the machine finds by itself: nobody else could put them into words.
@@ -438,6 +496,7 @@ impl Supervisor {
             since: at(self.machine.since()),
             pid: self.pid,
             container: self.container.clone(),
+            engine: self.dwelling.as_ref().map(|(engine, _)| engine.engine().endpoint().clone()),
             progress: self.progress.clone(),
             life: self.machine.life(),
             tools: known.list(Kind::Tools).map_or(0, |tools| tools.len()),
@@ -465,6 +524,7 @@ fn first_status(charge: &Charge, machine: &machine::Server) -> Status {
         since: clock::wall().rfc3339(),
         pid: None,
         container: None,
+        engine: charge.engine.as_ref().map(|engine| engine.engine().endpoint().clone()),
         progress: None,
         life: None,
         tools: 0,

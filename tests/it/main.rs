@@ -20,6 +20,7 @@ mod orphans;
 mod outage;
 mod promises;
 mod questions;
+mod reconnect;
 mod remote;
 mod resilience;
 mod routing;
