@@ -6,6 +6,8 @@
     reason = "tests start plain processes and threads, and fail by panicking"
 )]
 
+mod live;
+
 use crate::support::daemon::{Daemon, Ran, server};
 use crate::support::http::{self, Full};
 use crate::support::upstream::{Upstream, answer_plainly, plain};
