@@ -2,5 +2,6 @@
 
 pub mod config;
 pub mod events;
+pub mod reconnect;
 pub mod rest;
 pub mod status;

@@ -2,9 +2,11 @@
 
 use super::config;
 use super::events::Events;
+use super::reconnect::{Wish, carry_out};
 use super::status::{self, About};
 use crate::base::fault::{Fault, FaultKind};
 use crate::base::finding::Finding;
+use crate::base::limits::RECONNECT_WAIT;
 use crate::gateway::crossing::Caller;
 use crate::gateway::http::{Exchange, Request};
 use crate::gateway::open_call::Heard;
@@ -80,9 +82,10 @@ impl Api {
             | ["config", "plan"]
             | ["servers", _]
             | ["servers", _, "logs"] => "GET",
-            ["tools", "call"] | ["config", "apply"] | ["servers", _, "restart" | "enable" | "disable"] => {
-                "POST"
-            }
+            ["reconnect"]
+            | ["tools", "call"]
+            | ["config", "apply"]
+            | ["servers", _, "restart" | "enable" | "disable"] => "POST",
             _ => {
                 let fault = Fault::new(FaultKind::Unknown, format!("no such resource: {}", request.path));
                 return fail(exchange, 404, &fault.hint("GET /api/v1/status shows everything"));
@@ -102,6 +105,7 @@ impl Api {
             ["config", _] => config::answer(exchange, &*self.config.apply),
             ["events"] => self.events.list(request, exchange),
             ["tools"] => self.tools(request, exchange),
+            ["reconnect"] => self.reconnect(request, exchange),
             ["tools", _] => self.call(request, exchange),
             ["servers", name] => self.with(name, exchange, |server, exchange| {
                 send(exchange, 200, &json!(status::row(server, &self.router, &self.about.outlook())));
@@ -153,6 +157,18 @@ impl Api {
             202,
             &json!({"name": server.name, "life": now.life, "state": now.state, "phase": now.phase}),
         );
+    }
+
+    /// Answers 200 when all who were meant are back, or will not be, or the time is over.
+    fn reconnect(&self, request: &Request, exchange: &mut Exchange) {
+        let Ok(wait) = span_parameter(request, "wait", exchange) else { return };
+        match Wish::read(&request.body, &self.router.servers) {
+            Ok(wish) => {
+                let outcome = carry_out(wish, &self.router, wait.unwrap_or(RECONNECT_WAIT).min(WAIT_MAX));
+                send(exchange, 200, &json!(outcome));
+            }
+            Err((status, fault)) => fail(exchange, status, &fault),
+        }
     }
 
     fn tools(&self, request: &Request, exchange: &mut Exchange) {

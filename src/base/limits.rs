@@ -527,3 +527,14 @@ pub const HOOK_STOP_PATIENCE: Duration = Duration::from_millis(300);
 pub const HOOK_END_PATIENCE: Duration = Duration::from_secs(1);
 
 const _: () = assert!(HOOK_STOP_PATIENCE.as_millis() < HOOK_END_PATIENCE.as_millis());
+
+/// Who may wait for the same recovery of a server; one more is told that it is busy. 256: no
+/// operator has as many, and a script that has is wrong.
+pub const RECONNECT_ASKERS_MAX: usize = 256;
+
+/// How long `reconnect` waits for the outcome where nobody says: most servers are back in a second, a slow one has its
+/// `connection_timeout`.
+pub const RECONNECT_WAIT: Duration = Duration::from_secs(30);
+
+/// Characters of the reason that somebody gives for a `reconnect`; what is longer is cut.
+pub const RECONNECT_REASON_MAX: usize = 200;

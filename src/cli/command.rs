@@ -4,10 +4,11 @@
 //! It knows the words and what they set; what a command does is in the file of its own that it points to.
 
 use super::exit::Outcome;
-use super::options::{Given, count, level, span, text};
+use super::options::{Given, count, is_span, level, span, text};
 use super::output::Out;
 use super::{
-    cleanup, config_check, config_plan, demo_server, events, help, serve, status, stdio, tools, upstream,
+    cleanup, config_check, config_plan, demo_server, events, help, reconnect, serve, status, stdio, tools,
+    upstream,
 };
 use std::ffi::OsString;
 use std::path::PathBuf;
@@ -70,10 +71,11 @@ pub struct Opt {
 pub enum Value {
     Flag,
     Required(&'static str),
-    /// `--wait` or `--wait=SPAN`.
+    /// `--wait`, `--wait=SPAN`, or `--wait SPAN`: the next word is the value if it reads as one.
     Optional {
         name: &'static str,
         default: &'static str,
+        reads: fn(&str) -> bool,
     },
 }
 
@@ -148,7 +150,7 @@ const LINES: Opt = Opt {
 };
 
 const WAIT: Opt = Opt {
-    value: Value::Optional { name: "SPAN", default: "30s" },
+    value: Value::Optional { name: "SPAN", default: "30s", reads: is_span },
     ..flag("wait", "Wait until it is done, and say how it ended", |given, value| {
         given.wait = Some(span(value)?);
         Ok(())
@@ -231,6 +233,47 @@ pub const COMMANDS: &[Command] = &[
                 begin anew with each of its starts.",
         examples: &["mcpvisor events --follow", "mcpvisor events --types engine --json"],
         run: Run::Given(events::run),
+    },
+    Command {
+        path: &["reconnect"],
+        words: Words::Any("NAME"),
+        options: &[
+            Opt {
+                value: Value::Optional { name: "URL", default: "", reads: |word| word.contains("://") },
+                ..flag("engine", "Those that live on a container engine, or on this one", |given, value| {
+                    given.on_engine = Some(text(value)?);
+                    Ok(())
+                })
+            },
+            flag("all", "Every server", |given, _| {
+                given.all = true;
+                Ok(())
+            }),
+            option("reason", "TEXT", "Why, for the daemon's log", |given, value| {
+                given.reason = Some(text(value)?);
+                Ok(())
+            }),
+            option("wait", "SPAN", "How long to wait for the outcome [default: 30s]", |given, value| {
+                given.wait = Some(span(value)?);
+                Ok(())
+            }),
+            JSON,
+        ],
+        summary: "Bring servers back now, and say how each went",
+        about: "Those named, or with --all every server, or else those that live on a container engine, which is \
+                asked now. One that waits for its next try is tried at once; one that is ready is asked whether \
+                it is well: it stays if it answers, and is replaced if it does not within 5 s. Nothing that was \
+                counted against a server is forgotten (mcpvisor upstream restart does that).\n\n\
+                What is disabled or asleep is left alone; what is parked or was given up is tried only if it is \
+                named. Asking again while a server is on its way back joins that recovery.\n\n\
+                Exit code 0 if all are back, 1 if some are not, 2 for a name that no server has, 3 if there was \
+                nothing to do.",
+        examples: &[
+            "mcpvisor reconnect",
+            "mcpvisor reconnect git time --reason 'moved to another network'",
+            "mcpvisor reconnect --all --wait 2m --json",
+        ],
+        run: Run::Given(reconnect::run),
     },
     Command {
         path: &["upstream", "list"],

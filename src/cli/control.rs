@@ -77,6 +77,18 @@ impl Control {
         body: Option<&[u8]>,
         patience: Duration,
     ) -> Result<Vec<u8>, Failure> {
+        let (status, body) = self.exchange(method, target, body, patience)?;
+        if (200..300).contains(&status) { Ok(body) } else { Err(refusal(status, &body)) }
+    }
+
+    /// The status and the body of any reply.
+    pub fn exchange(
+        &self,
+        method: &str,
+        target: &str,
+        body: Option<&[u8]>,
+        patience: Duration,
+    ) -> Result<(u16, Vec<u8>), Failure> {
         let json = [("Connection", "close"), ("Content-Type", "application/json")];
         let headers = if body.is_some() { &json[..] } else { &json[..1] };
         let request = Request { method, target, host: "mcpvisor", headers, body }.bytes()?;
@@ -85,8 +97,7 @@ impl Control {
         exchange(&mut stream, &request, &mut decoder, clock::now() + patience)
             .map_err(|why| self.unanswered(why, patience))?;
         let status = decoder.head().map_or(0, |head| head.status);
-        let body = decoder.take_body();
-        if (200..300).contains(&status) { Ok(body) } else { Err(refusal(status, &body)) }
+        Ok((status, decoder.take_body()))
     }
 
     fn away(&self, error: &io::Error) -> Failure {
@@ -137,7 +148,8 @@ pub fn error_of(body: &[u8]) -> Option<Failure> {
     Some(Failure::new(exit, message).hint(error.hint))
 }
 
-pub(super) fn refusal(status: u16, body: &[u8]) -> Failure {
+/// The daemon's error as a failure.
+pub fn refusal(status: u16, body: &[u8]) -> Failure {
     let mut failure =
         error_of(body).unwrap_or_else(|| Failure::new(Exit::Failed, format!("the daemon answered {status}")));
     if matches!(status, 401 | 403) {

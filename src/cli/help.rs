@@ -109,7 +109,9 @@ fn option_row(option: &Opt) -> (String, String) {
         Value::Optional { name, .. } => format!("[={name}]"),
     };
     let mut help = option.help.to_owned();
-    if let Value::Optional { name, default } = option.value {
+    if let Value::Optional { name, default, .. } = option.value
+        && !default.is_empty()
+    {
         help.push_str(&format!(" [{name} if left out: {default}]"));
     }
     if let Some(variable) = option.env {

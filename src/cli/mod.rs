@@ -6,7 +6,7 @@
 //! options   what can be given   output    stdout, width, colour, wrapping  exit      codes and failures
 //! control   asks the daemon     rows      servers as lines (pure)          progress  the line while serve starts
 //!                               engines   engines as lines (pure)          grid      a table (pure)
-//! status upstream tools events config_plan   ask the daemon and print
+//! status upstream tools events reconnect config_plan   ask the daemon and print
 //! stdio     joins a client on stdin and stdout to the daemon
 //! serve cleanup config_check demo_server   hand on to the floors below
 //! ```
@@ -26,6 +26,7 @@ pub mod options;
 pub mod output;
 pub mod parse;
 pub mod progress;
+mod reconnect;
 pub mod rows;
 pub mod serve;
 pub mod status;

@@ -43,6 +43,9 @@ pub struct Given {
     pub types: Vec<String>,
     /// As written; `--engine` may be given more than once.
     pub engines: Vec<String>,
+    /// Of `reconnect`: only what lives on an engine; the URL may be empty.
+    pub on_engine: Option<String>,
+    pub reason: Option<String>,
     pub all_hosts: bool,
     pub include_mcpmon: bool,
     pub include_mcpproxy: bool,
@@ -68,6 +71,11 @@ pub fn span(value: OsString) -> Result<Duration, String> {
     }
     humantime::parse_duration(&text)
         .map_err(|_| format!("`{text}` is no span of time (try 500ms, 30s or 2m)"))
+}
+
+/// Whether a word that follows an option is meant as its span of time, and not as a name: it begins with a digit.
+pub fn is_span(word: &str) -> bool {
+    word.starts_with(|first: char| first.is_ascii_digit()) && span(word.into()).is_ok()
 }
 
 /// A count of one or more.

@@ -46,13 +46,22 @@ pub fn parse(
                 Failure::usage(format!("{} needs a value", typed.text()))
                     .hint(format!("{} {name}", typed.text()))
             })?,
-            Value::Optional { default, .. } => parser.optional_value().unwrap_or_else(|| default.into()),
+            Value::Optional { default, reads, .. } => {
+                let given = parser.optional_value().or_else(|| following(&mut parser, reads));
+                given.unwrap_or_else(|| default.into())
+            }
         };
         (option.set)(&mut line.given, value)
             .map_err(|why| Failure::usage(format!("{}: {why}", typed.text())))?;
         line.seen.push(option.long);
     }
     line.finish(env)
+}
+
+/// The next word, if it reads as the value of an option that may have one.
+fn following(parser: &mut Parser, reads: fn(&str) -> bool) -> Option<OsString> {
+    let mut rest = parser.try_raw_args()?;
+    rest.next_if(|word| word.to_str().is_some_and(reads))
 }
 
 /// An option as it was typed.
@@ -278,6 +287,19 @@ mod tests {
         let restart = given("upstream restart --wait=2m a -- --b", &[]);
         assert_eq!(restart.wait, Some(Duration::from_secs(120)));
         assert_eq!(restart.words, ["a", "--b"]);
+        for line in ["restart a --wait 2m b", "restart --wait 120 a b", "restart a b --wait 120s"] {
+            let restart = given(&format!("upstream {line}"), &[]);
+            assert_eq!((restart.wait, restart.words.len()), (Some(Duration::from_secs(120)), 2), "{line}");
+        }
+        // A name that begins with a digit, and one that is a span: that one needs another place, or the `=`.
+        assert_eq!(given("upstream restart --wait 7zip", &[]).words, ["7zip"]);
+        assert_eq!(given("upstream restart 5s --wait", &[]).words, ["5s"]);
+        assert_eq!(given("upstream restart --wait=30s 5s", &[]).words, ["5s"]);
+        let back = given("reconnect --engine --reason x --wait 1m", &[]);
+        assert_eq!((back.on_engine.as_deref(), back.reason.as_deref()), (Some(""), Some("x")));
+        let back = given("reconnect --engine tcp://10.0.0.7:2375", &[]);
+        assert_eq!((back.on_engine.as_deref(), back.words.len()), (Some("tcp://10.0.0.7:2375"), 0));
+        assert_eq!(given("reconnect --engine=unix:///s", &[]).on_engine.as_deref(), Some("unix:///s"));
         assert_eq!(given("upstream logs a -n5", &[]).lines, Some(5));
     }
 

@@ -311,6 +311,8 @@ fn of_all(old: &Config, new: &Config, on_engine: bool, found: &mut Found) {
         found.retune("resource_cleanup.verify_cleanup", verify, &new.cleanup.verify);
         let (was, is) = (&old.recovery.health_check_timeout, &new.recovery.health_check_timeout);
         found.retune("docker_recovery.health_check_timeout", was, is);
+        let (was, is) = (&old.recovery.max_reconnect_attempts, &new.recovery.max_reconnect_attempts);
+        found.retune("docker_recovery.max_reconnect_attempts", was, is);
     }
 }
 
@@ -521,13 +523,20 @@ fn settings(old: &Config, new: &Config) -> Vec<Setting> {
         ("resource_cleanup.verify_cleanup", *verify != now.verify),
     ];
     keys.into_iter().for_each(|(key, differs)| note(key, Effect::Now, differs));
-    let Recovery { enabled, health_check_timeout, cleanup_timeout, polling_intervals } = recovery;
+    let Recovery {
+        enabled,
+        health_check_timeout,
+        cleanup_timeout,
+        polling_intervals,
+        max_reconnect_attempts,
+    } = recovery;
     let now = &new.recovery;
     let keys = [
         ("docker_recovery.enabled", *enabled != now.enabled),
         ("docker_recovery.health_check_timeout", *health_check_timeout != now.health_check_timeout),
         ("docker_recovery.cleanup_timeout", *cleanup_timeout != now.cleanup_timeout),
         ("docker_recovery.polling_intervals", *polling_intervals != now.polling_intervals),
+        ("docker_recovery.max_reconnect_attempts", *max_reconnect_attempts != now.max_reconnect_attempts),
     ];
     keys.into_iter().for_each(|(key, differs)| note(key, Effect::Now, differs));
     let Shutdown { drain, total } = shutdown;

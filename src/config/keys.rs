@@ -188,9 +188,6 @@ pub const ISOLATION: &[Key] = &[
     instead("volumes", "`mounts`"),
 ];
 
-pub const DOCKER_RECOVERY: &[Key] =
-    &[key("max_reconnect_attempts", Standing::Later("servers are tried again with the usual backoff"))];
-
 pub const LOGGING: &[Key] = &[
     later("format"),
     later("max_files"),
@@ -212,7 +209,7 @@ mod tests {
 
     #[test]
     fn no_key_is_listed_twice() {
-        for table in [SERVER, GLOBAL, AUTO_DISABLE, DOCKER_ISOLATION, ISOLATION, DOCKER_RECOVERY, LOGGING] {
+        for table in [SERVER, GLOBAL, AUTO_DISABLE, DOCKER_ISOLATION, ISOLATION, LOGGING] {
             let mut names: Vec<_> = table.iter().map(|key| key.name).collect();
             names.sort_unstable();
             assert!(names.windows(2).all(|pair| pair[0] != pair[1]), "{names:?}");

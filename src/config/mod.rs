@@ -139,6 +139,8 @@ pub struct Recovery {
     pub cleanup_timeout: Duration,
     /// Between two looks for an engine that is away; the last one repeats. INVARIANT: not empty.
     pub polling_intervals: Vec<Duration>,
+    /// Short tries of a server each time that its engine came back, before the usual backoff. Zero is none.
+    pub max_reconnect_attempts: u32,
 }
 
 /// `shutdown`
@@ -321,6 +323,7 @@ impl Default for Config {
                 health_check_timeout: seconds(3),
                 cleanup_timeout: seconds(30),
                 polling_intervals: [2, 5, 10, 30, 60].map(seconds).to_vec(),
+                max_reconnect_attempts: 4,
             },
             shutdown: Shutdown { drain: seconds(5), total: None },
             hooks: Hooks::default(),

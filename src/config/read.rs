@@ -261,8 +261,14 @@ fn recovery(fields: &mut Fields, default: Recovery, notes: &mut Notes) -> Recove
         health_check_timeout: span(part, &health, Allowed::SOME, default.health_check_timeout, notes),
         cleanup_timeout: span(part, &["cleanup_timeout"], Allowed::SOME, default.cleanup_timeout, notes),
         polling_intervals: intervals(part, notes).unwrap_or(default.polling_intervals),
+        max_reconnect_attempts: part.count(
+            "max_reconnect_attempts",
+            0..=100,
+            default.max_reconnect_attempts,
+            notes,
+        ),
     };
-    section.finish(keys::DOCKER_RECOVERY, notes);
+    section.finish(&[], notes);
     recovery
 }
 

@@ -134,6 +134,7 @@ pub fn policy(config: &Config, entry: &ServerConfig) -> Policy {
         auto_disable: config.auto_disable.enabled,
         failure_threshold: config.auto_disable.failure_threshold as usize,
         failure_window: config.auto_disable.window,
+        reconnect_attempts: config.recovery.max_reconnect_attempts,
         startup_attempts: config.auto_disable.startup_attempts as usize,
         probation: config.auto_disable.probation,
         ..plain
@@ -143,6 +144,18 @@ pub fn policy(config: &Config, entry: &ServerConfig) -> Policy {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn tries_after_an_outage_are_as_many_as_the_config_says() {
+        let text = r#"{ "docker_recovery": { "max_reconnect_attempts": 7 }, "mcpServers": { "a": { "command": "x" } } }"#;
+        let (config, findings) = crate::config::parse(text, "mcp.json");
+        assert_eq!(findings, []);
+        assert_eq!(policy(&config, &config.servers[0]).reconnect_attempts, 7);
+        let plain = Config { recovery: Config::default().recovery, ..config };
+        let defaults =
+            (policy(&plain, &plain.servers[0]).reconnect_attempts, Policy::default().reconnect_attempts);
+        assert_eq!(defaults, (4, 4));
+    }
 
     #[test]
     fn what_speaks_of_us_is_not_inherited() {

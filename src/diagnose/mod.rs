@@ -56,3 +56,13 @@ pub fn class(kind: FaultKind) -> Class {
         | FaultKind::NotBridgeable => Class::Nobody,
     }
 }
+
+/// Whether a fault of the server's own says by itself that it is that, and not one of its engine: the program ended with
+/// a code, was refused memory, or answered, and wrongly. The others are silence, or an end that somebody else may have
+/// made.
+pub fn is_certain(kind: FaultKind) -> bool {
+    matches!(
+        kind,
+        FaultKind::Exited | FaultKind::OomKilled | FaultKind::HandshakeFailed | FaultKind::Unhealthy
+    )
+}

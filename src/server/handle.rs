@@ -6,6 +6,7 @@ use super::board::Board;
 use super::eras::{Eras, Setting};
 use super::link::Link;
 use super::machine::Event;
+use super::reconnect::Ask;
 use super::status::Status;
 use super::supervisor::{self, Change, Resting};
 use crate::base::fault::{Fault, FaultKind};
@@ -41,6 +42,8 @@ pub enum Report {
     Change(Box<Change>),
     /// The config does not name it any more: stop, and do not start, whoever asks, until it is changed.
     Leave,
+    /// Somebody wants it back now, and hears how it went.
+    Reconnect(Ask),
     /// It is not wanted any more and never will be: stop, then end for good.
     Retire,
 }

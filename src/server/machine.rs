@@ -12,7 +12,8 @@
 //!               |         |
 //!               |         +- a fault only a human can end -> parked
 //!               |         +- the host's fault -------------> waiting
-//!               |         +- its own fault, on an engine --> waiting (doubt) -> its own fault, or engine away
+//!               |         +- its own fault, on an engine --> waiting (doubt) -> its own fault, or engine away, or
+//!               |         |                                  waiting (reconnect): the engine was away a moment ago
 //!               +--------- backoff <- its own fault -> auto_disabled (too many)
 //! ```
 
@@ -21,7 +22,8 @@
 //! - lives count from 1 and grow; the events of one life come in order; each launch is answered by `Spawned` or
 //!   `SpawnFailed`, each spawned life ends with `Exited`, and after a `Clear` at last with `Gone`;
 //! - `AskGate` and `LeaveGate` reach the gate in the order given, and every ask is admitted at last;
-//! - an engine that was lost is told as `EngineAway`, then `EngineUp`, even if it was away only for a moment.
+//! - an engine that was lost is told as `EngineAway`, then `EngineUp`, even if it was away only for a moment, and before
+//!   it answers an `AskEngine` that was given later.
 
 use crate::base::fault::FaultKind;
 use crate::base::id::Life;
@@ -40,6 +42,8 @@ pub enum Event {
     Block(Option<FaultKind>),
     /// A human asked, or the entry changed: what was counted against it is forgotten.
     Restart,
+    /// Somebody wants it back now: what it waits for is cut short, one that is ready proves it, nothing is forgotten.
+    Reconnect,
     /// The gate lets it start; the life number is fresh and process-wide.
     Admitted(Life),
     /// A call needs a server that is asleep, or in line for its start.
@@ -117,6 +121,8 @@ pub struct Server {
     streak: u32,
     failures: u64,
     launches: u64,
+    /// Its engine came back a while ago, and what fails since then may have come of that.
+    incident: Option<Incident>,
     /// INVARIANT: ascending, at most max(failure_threshold, startup_attempts) entries.
     tally: VecDeque<Time>,
     /// How often it was given up since it was last well: while not 0, the next failure is one too many.
@@ -165,6 +171,11 @@ enum Phase {
         until: Time,
         fault: FaultKind,
     },
+    /// Its engine is back, and what failed then is not known to be its own doing: tried again at `until`, not counted.
+    Reconnecting {
+        until: Time,
+        fault: FaultKind,
+    },
     /// Its engine is away: no try, no count, until the engine is back.
     Stranded,
     /// It died; the server or its engine? Ask, then judge.
@@ -209,8 +220,21 @@ enum Rung {
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 enum Probe {
     Off,
-    Next { at: Time, misses: u32 },
-    Sent { at: Time, deadline: Time, misses: u32 },
+    Next {
+        at: Time,
+        misses: u32,
+    },
+    Sent {
+        at: Time,
+        deadline: Time,
+        misses: u32,
+    },
+    /// Somebody wants to know whether it is well: unanswered by then, another one takes its place.
+    Asked {
+        at: Time,
+        deadline: Time,
+        misses: u32,
+    },
 }
 
 /// Why a life was ended; decides what follows it.
@@ -250,13 +274,16 @@ macro_rules! of_a_life {
     };
 }
 
+mod incident;
 mod past;
 mod phases;
 mod policy;
 mod renewed;
+mod view;
 
+use incident::Incident;
 pub use past::{GivenUp, Past};
-pub use policy::Policy;
+pub use policy::{Policy, RECONNECT_LADDER};
 
 /// One event, one decision. `dice` is uniform in 0..1. Actions are appended to `out` in the order to do them.
 pub fn step(
@@ -269,7 +296,7 @@ pub fn step(
 ) -> Server {
     let state = server.state();
     let mut turn = Turn { now, policy, dice, out };
-    server.note(event);
+    server.note(event, &turn);
     if server.concerns(event, &mut turn) {
         server.phase = server.answer(event, &mut turn);
     }
@@ -295,173 +322,15 @@ impl Server {
             streak: 0,
             failures: 0,
             launches: 0,
+            incident: None,
             tally: VecDeque::new(),
             given_up: 0,
             carried: None,
         }
     }
 
-    /// The API's closed list of states.
-    pub fn state(&self) -> &'static str {
-        match self.phase {
-            Phase::Disabled => "disabled",
-            Phase::Queued => "queued",
-            Phase::Connecting { .. } => "connecting",
-            Phase::Ready { .. } => "ready",
-            Phase::Sleeping => "sleeping",
-            Phase::Stopping { .. } => "stopping",
-            Phase::Backoff { .. } => "backoff",
-            Phase::Frozen { .. } | Phase::Waiting { .. } | Phase::Stranded | Phase::Doubt { .. } => "waiting",
-            Phase::Parked { .. } | Phase::Blocked { .. } => "parked",
-            Phase::AutoDisabled { .. } => "auto_disabled",
-        }
-    }
-
-    /// Where in the state it is: an open list, empty where a state has no parts.
-    pub fn phase(&self) -> &'static str {
-        match self.phase {
-            Phase::Connecting { step: Step::Spawning, .. } => "spawning",
-            Phase::Connecting { step: Step::Pulling, .. } => "pulling",
-            Phase::Connecting { step: Step::Handshaking, .. } => "handshaking",
-            Phase::Connecting { step: Step::Discovering, .. } => "discovering",
-            Phase::Stopping { rung: Rung::Unborn, .. } => "unborn",
-            Phase::Stopping { rung: Rung::CloseInput(_), .. } => "close_input",
-            Phase::Stopping { rung: Rung::Term(_), .. } => "term",
-            Phase::Stopping { rung: Rung::Kill(_), .. } => "kill",
-            Phase::Stopping { rung: Rung::Clear(_), .. } => "clear",
-            Phase::Frozen { thaw: None, .. } => "paused",
-            Phase::Frozen { thaw: Some(_), .. } => "thawing",
-            Phase::Waiting { .. } => "host",
-            Phase::Stranded => "engine",
-            Phase::Doubt { .. } => "doubt",
-            Phase::Blocked { .. } => "entry",
-            Phase::Disabled
-            | Phase::Queued
-            | Phase::Ready { .. }
-            | Phase::Sleeping
-            | Phase::Backoff { .. }
-            | Phase::Parked { .. }
-            | Phase::AutoDisabled { .. } => "",
-        }
-    }
-
-    /// The fault that keeps it where it is.
-    pub fn reason(&self) -> Option<FaultKind> {
-        match self.phase {
-            Phase::Stopping { verdict: Verdict::Fault(fault), .. }
-            | Phase::Backoff { fault, .. }
-            | Phase::Waiting { fault, .. }
-            | Phase::Doubt { fault, .. }
-            | Phase::Parked { fault }
-            | Phase::Blocked { fault }
-            | Phase::AutoDisabled { fault, .. } => Some(fault),
-            Phase::Stranded => Some(FaultKind::EngineAway),
-            Phase::Frozen { .. } => Some(FaultKind::ContainerPaused),
-            Phase::Stopping { verdict: Verdict::Asked | Verdict::Idle, .. }
-            | Phase::Disabled
-            | Phase::Queued
-            | Phase::Connecting { .. }
-            | Phase::Ready { .. }
-            | Phase::Sleeping => None,
-        }
-    }
-
-    /// The life that exists, from its launch to its `Gone`.
-    pub fn life(&self) -> Option<Life> {
-        match self.phase {
-            Phase::Connecting { life, .. }
-            | Phase::Ready { life, .. }
-            | Phase::Frozen { life, .. }
-            | Phase::Stopping { life, .. } => Some(life),
-            Phase::Disabled
-            | Phase::Queued
-            | Phase::Sleeping
-            | Phase::Backoff { .. }
-            | Phase::Waiting { .. }
-            | Phase::Stranded
-            | Phase::Doubt { .. }
-            | Phase::Parked { .. }
-            | Phase::Blocked { .. }
-            | Phase::AutoDisabled { .. } => None,
-        }
-    }
-
-    /// The shell sleeps until then, and sends `Due`. The text says what it waits for.
-    pub fn next_deadline(&self) -> Option<(Time, &'static str)> {
-        match self.phase {
-            Phase::Connecting { step: Step::Pulling, deadline, .. } => Some((deadline, "pull_timeout")),
-            Phase::Connecting { deadline, .. } => Some((deadline, "connect_timeout")),
-            Phase::Ready { settles, probe, .. } => earlier(settles.map(|at| (at, "settle")), probe.next()),
-            Phase::Frozen { thaw, look, .. } => earlier(thaw.map(|at| (at, "thaw")), Some((look, "look"))),
-            Phase::Stopping { rung, .. } => rung.next(),
-            Phase::Backoff { until, .. } => Some((until, "backoff")),
-            Phase::Waiting { until, .. } => Some((until, "host_retry")),
-            Phase::Doubt { deadline, .. } => Some((deadline, "doubt")),
-            Phase::AutoDisabled { until, .. } => until.map(|until| (until, "probation")),
-            Phase::Disabled
-            | Phase::Queued
-            | Phase::Sleeping
-            | Phase::Stranded
-            | Phase::Parked { .. }
-            | Phase::Blocked { .. } => None,
-        }
-    }
-
-    /// When it will try again by itself, if it waits for that.
-    pub fn next_retry(&self) -> Option<Time> {
-        match self.phase {
-            Phase::Backoff { until, .. } | Phase::Waiting { until, .. } => Some(until),
-            Phase::AutoDisabled { until, .. } => until,
-            Phase::Disabled
-            | Phase::Queued
-            | Phase::Connecting { .. }
-            | Phase::Ready { .. }
-            | Phase::Frozen { .. }
-            | Phase::Sleeping
-            | Phase::Stopping { .. }
-            | Phase::Stranded
-            | Phase::Doubt { .. }
-            | Phase::Parked { .. }
-            | Phase::Blocked { .. } => None,
-        }
-    }
-
-    /// Since when it is in this state.
-    pub fn since(&self) -> Time {
-        self.since
-    }
-
-    pub fn wanted(&self) -> bool {
-        self.wanted
-    }
-
-    /// Failures in a row; back to 0 after it was ready for `settle`, or when a human asks.
-    pub fn consecutive_failures(&self) -> u32 {
-        self.streak
-    }
-
-    /// Failures of the server itself since the daemon started, and those that only a human can end.
-    pub fn failures(&self) -> u64 {
-        self.failures
-    }
-
-    /// How often it was given up since it was last well.
-    pub fn given_up(&self) -> u32 {
-        self.given_up
-    }
-
-    /// Lives after the first.
-    pub fn restarts(&self) -> u64 {
-        self.launches.saturating_sub(1)
-    }
-
-    /// When it failed by its own fault, within the window as of the last failure; oldest first.
-    pub fn tally(&self) -> &VecDeque<Time> {
-        &self.tally
-    }
-
     /// 1. Some events are facts. They hold in every phase.
-    fn note(&mut self, event: Event) {
+    fn note(&mut self, event: Event, turn: &Turn<'_>) {
         match event {
             Event::Want(wanted) => {
                 if wanted && !self.wanted {
@@ -479,9 +348,18 @@ impl Server {
                 self.blocked = fault;
             }
             Event::Restart if self.wanted => self.forgive(),
-            Event::EngineUp => self.engine_away = false,
+            Event::EngineUp => {
+                if std::mem::take(&mut self.engine_away) && self.launches > 0 {
+                    self.incident = Some(Incident::begin(self.newest, turn.now));
+                }
+            }
             Event::EngineAway => self.engine_away = self.needs_engine,
-            Event::Restart | Event::Admitted(_) | Event::Wake | Event::Due | of_a_life!() => (),
+            Event::Restart
+            | Event::Reconnect
+            | Event::Admitted(_)
+            | Event::Wake
+            | Event::Due
+            | of_a_life!() => (),
         }
     }
 
@@ -523,6 +401,7 @@ impl Server {
             Event::Want(_)
             | Event::Block(_)
             | Event::Restart
+            | Event::Reconnect
             | Event::Wake
             | Event::EngineUp
             | Event::EngineAway => true,
@@ -543,6 +422,7 @@ impl Server {
             | Phase::Sleeping
             | Phase::Backoff { .. }
             | Phase::Waiting { .. }
+            | Phase::Reconnecting { .. }
             | Phase::Stranded
             | Phase::Doubt { .. }
             | Phase::Parked { .. }
@@ -550,30 +430,4 @@ impl Server {
             | Phase::AutoDisabled { .. } => self.resting(event, turn),
         }
     }
-}
-
-impl Probe {
-    fn next(self) -> Option<(Time, &'static str)> {
-        match self {
-            Probe::Off => None,
-            Probe::Next { at, .. } => Some((at, "probe")),
-            Probe::Sent { deadline, .. } => Some((deadline, "probe_patience")),
-        }
-    }
-}
-
-impl Rung {
-    fn next(self) -> Option<(Time, &'static str)> {
-        match self {
-            Rung::Unborn => None,
-            Rung::CloseInput(until) => Some((until, "eof_grace")),
-            Rung::Term(until) => Some((until, "stop_grace")),
-            Rung::Kill(until) => Some((until, "kill_repeat")),
-            Rung::Clear(until) => Some((until, "verify_timeout")),
-        }
-    }
-}
-
-fn earlier(a: Option<(Time, &'static str)>, b: Option<(Time, &'static str)>) -> Option<(Time, &'static str)> {
-    a.into_iter().chain(b).min_by_key(|(at, _)| *at)
 }

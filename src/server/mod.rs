@@ -22,6 +22,7 @@ pub mod machine;
 pub mod orders;
 pub mod outbox;
 mod process;
+pub mod reconnect;
 pub mod registry;
 pub mod remote;
 pub mod sleep;

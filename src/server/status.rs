@@ -2,6 +2,7 @@
 
 use crate::base::fault::Fault;
 use crate::base::id::{Life, ServerName, Slug};
+use crate::engine::endpoint::Endpoint;
 use crate::mcp::era::Era;
 use serde::Serialize;
 
@@ -19,6 +20,8 @@ pub struct Status {
     pub pid: Option<u32>,
     /// The full id of the container that it lives in.
     pub container: Option<String>,
+    /// The engine that it lives on; none for a process of the host and a remote server.
+    pub engine: Option<Endpoint>,
     /// How far its image is, while it is pulled.
     pub progress: Option<String>,
     pub life: Option<Life>,

@@ -13,6 +13,7 @@ use super::life::{self, Birth};
 use super::link::Link;
 use super::machine::{self, Action, Event, Policy};
 use super::orders::{Order, Orders};
+use super::reconnect::{Ask, Course, Glance, Next, Reconnected, Recovery};
 use super::sleep::Sleep;
 use super::starts::Ceiling;
 use super::status::{Happened, Moved, Status};
@@ -150,6 +151,7 @@ pub fn start(
         dwelling: None,
         recovering: false,
         frozen: None,
+        recovery: None,
     };
     if charge.wanted {
         supervisor.move_in();
@@ -196,6 +198,8 @@ struct Supervisor {
     recovering: bool,
     /// The way to a life whose container is paused.
     frozen: Option<Arc<Link>>,
+    /// Somebody asked for it to come back, and waits.
+    recovery: Option<Recovery>,
 }
 
 /// The start that is under way.
@@ -286,6 +290,7 @@ impl Supervisor {
                 self.leaving = true;
                 self.step(Event::Want(false));
             }
+            Report::Reconnect(ask) => self.reconnect(ask),
             Report::Retire => {
                 self.retired = true;
                 self.step(Event::Want(false));
@@ -356,6 +361,7 @@ impl Supervisor {
         if self.machine.life().is_none() {
             self.adopt_next();
         }
+        self.follow_up(event);
         if let Some((event, fault)) = unborn {
             self.heard_fault(event, fault);
             self.step(event);
@@ -447,6 +453,58 @@ impl Supervisor {
         match how {
             Settled::Failed => subscription.failed(self.reason()),
             Settled::Unhurt | Settled::Back => subscription.settled(how),
+        }
+    }
+
+    fn glance(&self) -> Glance {
+        Glance { state: self.machine.state(), phase: self.machine.phase(), life: self.machine.life() }
+    }
+
+    /// One recovery, however many ask for it meanwhile.
+    fn reconnect(&mut self, ask: Ask) {
+        let (name, now) = (self.server.name.clone(), self.glance());
+        if let Some(recovery) = &mut self.recovery {
+            if !recovery.join(ask) {
+                log::warn!("{name}: too many wait for it to come back; one more was not heard");
+            }
+            return;
+        }
+        let course = Course::of(now.state, now.phase, ask.named);
+        if let Course::Skip(why) = course {
+            // Whoever asked may not have waited so long.
+            let _ = ask.answer.try_send(Reconnected::skipped(&name, now.state, why));
+            return;
+        }
+        log::info!("{name}: asked to come back while {}: {}", now.state, course.word());
+        let mut recovery = Recovery::new(course, now, clock::now());
+        recovery.join(ask);
+        self.recovery = Some(recovery);
+        self.step(Event::Reconnect);
+    }
+
+    /// Whether it is back, or will not be.
+    fn follow_up(&mut self, event: Event) {
+        let now = self.glance();
+        let Some(recovery) = &mut self.recovery else { return };
+        let error = match recovery.next(now, event) {
+            Next::Wait => return,
+            Next::Try => return self.step(Event::Reconnect),
+            Next::Back => None,
+            Next::Failed(kind) => Some(self.why_not_back(kind)),
+        };
+        if let Some(recovery) = self.recovery.take() {
+            recovery.end(&self.server.name, now, error, clock::now());
+        }
+    }
+
+    fn why_not_back(&self, kind: Option<FaultKind>) -> Fault {
+        let told = |kind| self.last_error.as_ref().map(|(fault, _)| fault).filter(|fault| fault.kind == kind);
+        match kind {
+            Some(FaultKind::Stopped) => {
+                Fault::new(FaultKind::Stopped, format!("{} was disabled meanwhile", self.server.name))
+            }
+            Some(kind) => told(kind).cloned().unwrap_or_else(|| self.untold(kind)),
+            None => self.reason().unwrap_or_else(|| self.untold(FaultKind::NotReady)),
         }
     }
 
@@ -631,6 +689,7 @@ impl Supervisor {
             since: at(self.machine.since()),
             pid: self.pid,
             container: self.container.clone(),
+            engine: self.dwelling.as_ref().map(|(engine, _)| engine.engine().endpoint().clone()),
             progress: self.progress.clone(),
             life: self.machine.life(),
             tools: known.list(Kind::Tools).map_or(0, |tools| tools.len()),
@@ -674,6 +733,7 @@ fn first_status(name: &ServerName, slug: &Slug, machine: &machine::Server) -> St
         since: clock::wall().rfc3339(),
         pid: None,
         container: None,
+        engine: None,
         progress: None,
         life: None,
         tools: 0,

@@ -115,6 +115,7 @@ fn status_has_its_shape() {
                 ("phase", "text|null"),
                 ("since", "time"),
                 ("pid", "number|null"),
+                ("engine", "text|null"),
                 ("life", "number|null"),
                 ("tools", "number"),
                 ("restarts", "number"),

@@ -308,6 +308,71 @@ fn servers_are_acted_upon_one_by_one() {
 }
 
 #[test]
+fn reconnect_shows_how_each_went() {
+    let answer = concat!(
+        r#"{"reason":"","duration_ms":1234,"totals":{"servers":4,"ok":1,"failed":1,"pending":1,"skipped":1},"results":["#,
+        r#"{"name":"time","action":"tried","outcome":"ok","state_before":"backoff","state_after":"ready","#,
+        r#""skipped":null,"duration_ms":850,"error":null},"#,
+        r#"{"name":"git","action":"tried","outcome":"failed","state_before":"waiting","state_after":"waiting","#,
+        r#""skipped":null,"duration_ms":1200,"error":{"kind":"engine_away","message":"engine unix:///s is down: "#,
+        r#"connect: no such file","hint":"start it"}},"#,
+        r#"{"name":"slow","action":"joined","outcome":"pending","state_before":"connecting","#,
+        r#""state_after":"connecting","skipped":null,"duration_ms":1234,"error":{"kind":"not_ready","#,
+        r#""message":"slow is connecting after 1s","hint":""}},"#,
+        r#"{"name":"off","action":"skipped","outcome":"skipped","state_before":"disabled","state_after":"disabled","#,
+        r#""skipped":"it is disabled","duration_ms":0,"error":null}]}"#
+    );
+    let fine = r#"{"duration_ms":9,"totals":{"servers":1,"ok":1},"results":[{"name":"time","action":"probed",
+        "outcome":"ok","state_before":"ready","state_after":"ready","duration_ms":9}]}"#;
+    let none = r#"{"duration_ms":0,"totals":{"servers":0},"results":[]}"#;
+    let daemon = Daemon::with(&[
+        ("POST /api/v1/reconnect?wait=30000ms", 200, answer),
+        ("POST /api/v1/reconnect?wait=2000ms", 200, fine),
+        ("POST /api/v1/reconnect?wait=0ms", 200, none),
+        (
+            "POST /api/v1/reconnect?wait=5000ms",
+            400,
+            r#"{"error":{"kind":"unknown","message":"what?","hint":""}}"#,
+        ),
+    ]);
+    let check = |args: &[&str], expected| assert_eq!(daemon.run(args), expected, "{args:?}");
+    let table = "\
+SERVER  STATE           BEFORE   ACTION   TOOK
+time    ready          backoff    tried  850ms
+git     waiting        waiting    tried     1s
+    engine unix:///s is down: connect: no such file (start it)
+slow    connecting  connecting   joined     1s
+    slow is connecting after 1s
+off     disabled      disabled  skipped      -
+    it is disabled
+
+1 of 4 back, 1 failed, 1 pending, 1 skipped, took 1s
+";
+    check(&["reconnect", "--all", "--reason", "it rained"], ended(1, table, ""));
+    check(&["reconnect", "--json"], ended(1, &format!("{answer}\n"), ""));
+    let table =
+        "SERVER  STATE  BEFORE  ACTION  TOOK\ntime    ready   ready  probed   9ms\n\n1 of 1 back, took 9ms\n";
+    check(&["reconnect", "time", "--wait", "2s"], ended(0, table, ""));
+    let nothing = "nothing to do: no server lives on an engine (--all means every server)\n";
+    check(&["reconnect", "--engine=unix:///s", "--wait=0"], ended(3, nothing, ""));
+    assert_eq!(
+        daemon.asked(),
+        [
+            r#"POST /api/v1/reconnect?wait=30000ms {"all":true,"reason":"it rained"}"#,
+            r#"POST /api/v1/reconnect?wait=30000ms {"engine":true}"#,
+            r#"POST /api/v1/reconnect?wait=2000ms {"servers":["time"]}"#,
+            r#"POST /api/v1/reconnect?wait=0ms {"engine":"unix:///s"}"#,
+        ]
+    );
+    check(&["reconnect", "--wait=5"], ended(1, "", "mcpvisor: what?\n"));
+    check(
+        &["reconnect", "tiem", "--wait=7"],
+        ended(2, "", "mcpvisor: no server of that name (did you mean time?)\n"),
+    );
+    assert_eq!(daemon.run(&["reconnect", "--all", "time"]).code, 2);
+}
+
+#[test]
 fn logs_are_printed_as_they_are() {
     let daemon = Daemon::with(&[
         ("GET /api/v1/servers/git/logs?lines=50", 200, r#"{"lines":["one","\u001b[31mtwo"]}"#),

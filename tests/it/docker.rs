@@ -17,6 +17,6 @@ mod life;
 mod outage;
 mod owed;
 mod pull;
-mod scene;
+pub mod scene;
 mod seed;
 mod strangers;

@@ -21,6 +21,7 @@ mod orphans;
 mod outage;
 mod promises;
 mod questions;
+mod reconnect;
 mod reload;
 mod remote;
 mod resilience;

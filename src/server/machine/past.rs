@@ -56,6 +56,7 @@ impl Server {
             | Phase::Stopping { .. }
             | Phase::Backoff { .. }
             | Phase::Waiting { .. }
+            | Phase::Reconnecting { .. }
             | Phase::Stranded
             | Phase::Doubt { .. }
             | Phase::Parked { .. }

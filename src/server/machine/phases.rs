@@ -25,6 +25,7 @@ impl Server {
                 Event::Want(false)
                 | Event::Block(_)
                 | Event::Restart
+                | Event::Reconnect
                 | Event::Admitted(_)
                 | Event::Wake
                 | Event::EngineUp
@@ -46,16 +47,17 @@ impl Server {
                 }
                 Event::Want(true)
                 | Event::Block(None)
+                | Event::Reconnect
                 | Event::Admitted(_)
                 | Event::EngineUp
                 | Event::EngineAway
                 | Event::Due
                 | of_a_life!() => same,
             },
-            Phase::Backoff { .. } | Phase::Waiting { .. } => match event {
+            Phase::Backoff { .. } | Phase::Waiting { .. } | Phase::Reconnecting { .. } => match event {
                 Event::Want(false) => Phase::Disabled,
                 Event::Block(Some(fault)) => Phase::Blocked { fault },
-                Event::Restart | Event::Due => self.start(turn),
+                Event::Restart | Event::Reconnect | Event::Due => self.start(turn),
                 Event::EngineAway if self.needs_engine => Phase::Stranded,
                 Event::EngineAway
                 | Event::Want(true)
@@ -69,6 +71,10 @@ impl Server {
                 Event::Want(false) => Phase::Disabled,
                 Event::Block(Some(fault)) => Phase::Blocked { fault },
                 Event::EngineUp => self.start(turn),
+                Event::Reconnect => {
+                    turn.out.push(Action::AskEngine);
+                    same
+                }
                 Event::Want(true)
                 | Event::Block(None)
                 | Event::Restart
@@ -88,14 +94,17 @@ impl Server {
                     self.engine_away = true;
                     Phase::Stranded
                 }
-                Event::Want(true) | Event::Block(None) | Event::Admitted(_) | Event::Wake | of_a_life!() => {
-                    same
-                }
+                Event::Want(true)
+                | Event::Block(None)
+                | Event::Reconnect
+                | Event::Admitted(_)
+                | Event::Wake
+                | of_a_life!() => same,
             },
             Phase::Parked { .. } | Phase::AutoDisabled { .. } => match event {
                 Event::Want(false) => Phase::Disabled,
                 Event::Block(Some(fault)) => Phase::Blocked { fault },
-                Event::Restart => self.start(turn),
+                Event::Restart | Event::Reconnect => self.start(turn),
                 // Only one that was given up has a time: one try, to see whether it is still as it was.
                 Event::Due => self.start(turn),
                 Event::Want(true)
@@ -112,6 +121,7 @@ impl Server {
                 Event::Block(None) => self.start(turn),
                 Event::Want(true)
                 | Event::Restart
+                | Event::Reconnect
                 | Event::Admitted(_)
                 | Event::Wake
                 | Event::EngineUp
@@ -154,6 +164,7 @@ impl Server {
             | Event::Want(true)
             | Event::Block(None)
             | Event::Restart
+            | Event::Reconnect
             | Event::EngineUp
             | Event::Due
             | of_a_life!() => Phase::Queued,
@@ -226,6 +237,7 @@ impl Server {
             }
             Event::Want(true)
             | Event::Block(None)
+            | Event::Reconnect
             | Event::Admitted(_)
             | Event::Wake
             | Event::Idle(_)
@@ -245,7 +257,7 @@ impl Server {
         event: Event,
         turn: &mut Turn<'_>,
     ) -> Phase {
-        let settles = self.settle(settles, turn.now);
+        let settles = self.settle(settles, turn);
         let same = Phase::Ready { life, settles, probe };
         match event {
             Event::Want(false) | Event::Restart | Event::Block(Some(_)) => {
@@ -257,6 +269,11 @@ impl Server {
             Event::Gone(_) => self.conclude(Verdict::Fault(FaultKind::Exited), turn),
             Event::ProbeOk(_) => Phase::Ready { life, settles, probe: next_probe(turn) },
             Event::Paused(_) => Phase::Frozen { life, thaw: None, look: turn.now + turn.policy.host_retry },
+            Event::Reconnect => Phase::Ready { life, settles, probe: self.ask(life, probe, turn) },
+            // While its engine is away no other could take its place: a miss like any other.
+            Event::Due if probe.is_unanswered(turn.now) && !self.engine_away => {
+                close_input(life, Verdict::Asked, turn)
+            }
             Event::Due => match after_probe(life, probe, turn) {
                 Some(probe) => Phase::Ready { life, settles, probe },
                 None => close_input(life, Verdict::Fault(FaultKind::Deaf), turn),
@@ -297,6 +314,11 @@ impl Server {
             Event::Unpaused(_) => {
                 turn.out.push(Action::Probe(life));
                 Phase::Frozen { life, thaw: Some(turn.now + turn.policy.probe_patience), look }
+            }
+            Event::Reconnect if thaw.is_some() => same,
+            Event::Reconnect => {
+                turn.out.push(Action::Probe(life));
+                same
             }
             Event::ProbeOk(_) => self.enter_ready(life, turn),
             // It goes on and does not answer: another one takes its place, and nothing is counted.
@@ -363,6 +385,7 @@ impl Server {
             Event::Due => Phase::Stopping { life, rung: climb(life, rung, turn), verdict },
             Event::Want(true)
             | Event::Block(None)
+            | Event::Reconnect
             | Event::Admitted(_)
             | Event::Idle(_)
             | Event::FirstSign(_)
@@ -393,21 +416,23 @@ impl Server {
     fn enter_ready(&mut self, life: Life, turn: &Turn<'_>) -> Phase {
         self.proven = true;
         self.asleep = turn.policy.lazy;
-        let settles = (self.streak > 0).then(|| turn.now + turn.policy.settle);
+        let unsettled = self.streak > 0 || self.incident.is_some();
+        let settles = unsettled.then(|| turn.now + turn.policy.settle);
         Phase::Ready { life, settles, probe: next_probe(turn) }
     }
 
-    /// Ready for long enough: the next failure is a first one again.
-    fn settle(&mut self, settles: Option<Time>, now: Time) -> Option<Time> {
-        if settles.is_some_and(|at| at <= now) {
+    /// Ready for long enough: the next failure is a first one again, and has nothing to do with an outage.
+    fn settle(&mut self, settles: Option<Time>, turn: &Turn<'_>) -> Option<Time> {
+        if settles.is_some_and(|at| at <= turn.now) {
             self.streak = 0;
             if self.given_up > 0 {
                 self.given_up = 0;
                 self.tally.clear();
             }
-            return None;
+            self.incident = self.incident.filter(|incident| incident.ends(turn.policy) > turn.now);
+            return self.incident.map(|incident| incident.ends(turn.policy));
         }
-        settles
+        settles.or(self.incident.map(|incident| incident.ends(turn.policy)))
     }
 
     /// A life is over. What follows is what is wanted now, then why it was ended.
@@ -429,6 +454,7 @@ impl Server {
     fn judge(&mut self, fault: FaultKind, turn: &mut Turn<'_>) -> Phase {
         match class(fault) {
             Class::Server | Class::Host if self.engine_away => Phase::Stranded,
+            Class::Server | Class::Host if self.was_hurt() => self.start(turn),
             Class::Server | Class::Host if self.needs_engine => {
                 turn.out.push(Action::AskEngine);
                 Phase::Doubt { deadline: turn.now + turn.policy.doubt, fault }
@@ -439,6 +465,9 @@ impl Server {
 
     /// No engine speaks for it any more.
     fn blame(&mut self, fault: FaultKind, turn: &mut Turn<'_>) -> Phase {
+        if let Some(until) = self.climb_ladder(fault, turn) {
+            return Phase::Reconnecting { until, fault };
+        }
         match class(fault) {
             Class::Human => {
                 self.failures += 1;
@@ -460,6 +489,7 @@ impl Server {
             self.tally.pop_front();
         }
         self.tally.push_back(turn.now);
+        self.incident = None;
         self.failures += 1;
         self.streak = self.streak.saturating_add(1);
         let attempts = if self.proven { policy.failure_threshold } else { policy.startup_attempts };
@@ -481,8 +511,13 @@ fn host_retry(fault: FaultKind, policy: &Policy) -> Duration {
 fn doubled(first: Duration, count: u32, ceiling: Duration, turn: &Turn<'_>) -> Duration {
     let doublings = count.saturating_sub(1).min(DOUBLINGS_MAX);
     let pause = first.saturating_mul(1 << doublings).min(ceiling);
-    let spread = 1.0 + turn.policy.jitter * (2.0 * turn.dice - 1.0);
-    Duration::try_from_secs_f64(pause.as_secs_f64() * spread).unwrap_or(ceiling).min(ceiling)
+    spread(pause, turn).min(ceiling)
+}
+
+/// A pause and what the dice add or take.
+pub(super) fn spread(pause: Duration, turn: &Turn<'_>) -> Duration {
+    let factor = 1.0 + turn.policy.jitter * (2.0 * turn.dice - 1.0);
+    Duration::try_from_secs_f64(pause.as_secs_f64() * factor).unwrap_or(pause)
 }
 
 fn leave(slot: bool, turn: &mut Turn<'_>) {
@@ -551,7 +586,9 @@ fn after_probe(life: Life, probe: Probe, turn: &mut Turn<'_>) -> Option<Probe> {
             turn.out.push(Action::Probe(life));
             Some(Probe::Sent { at: turn.now, deadline: turn.now + policy.probe_patience, misses })
         }
-        Probe::Sent { at, deadline, misses } if deadline <= turn.now => {
+        Probe::Sent { at, deadline, misses } | Probe::Asked { at, deadline, misses }
+            if deadline <= turn.now =>
+        {
             let misses = misses + 1;
             if misses >= policy.probe_misses {
                 return None;
@@ -561,6 +598,6 @@ fn after_probe(life: Life, probe: Probe, turn: &mut Turn<'_>) -> Option<Probe> {
                 None => Probe::Off,
             })
         }
-        Probe::Off | Probe::Next { .. } | Probe::Sent { .. } => Some(probe),
+        Probe::Off | Probe::Next { .. } | Probe::Sent { .. } | Probe::Asked { .. } => Some(probe),
     }
 }

@@ -3,6 +3,11 @@
 use serde::{Deserialize, Serialize};
 use std::time::Duration;
 
+/// The pauses between the tries after its engine came back, +-`jitter`: the first try is made at once. Short, because
+/// most of what fails then is over in a moment; the last one repeats.
+pub const RECONNECT_LADDER: [Duration; 4] =
+    [Duration::from_secs(1), Duration::from_secs(3), Duration::from_secs(5), Duration::from_secs(10)];
+
 /// Numbers of one server, from its entry and the global settings. Passed to every step, never stored.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Policy {
@@ -32,6 +37,9 @@ pub struct Policy {
     pub pull_retry: Duration,
     /// How long an engine may take to say that it is there; silence speaks against the engine.
     pub doubt: Duration,
+    /// `docker_recovery.max_reconnect_attempts`: tries on the ladder each time that its engine came back. After them what
+    /// fails is taken as it is at any other time.
+    pub reconnect_attempts: u32,
     /// The first pause after a server's own fault; it doubles with each consecutive one.
     pub backoff_first: Duration,
     pub retry_backoff_max: Duration,
@@ -69,6 +77,7 @@ impl Default for Policy {
             host_retry: Duration::from_secs(5),
             pull_retry: Duration::from_secs(60),
             doubt: Duration::from_secs(2),
+            reconnect_attempts: 4,
             backoff_first: Duration::from_secs(1),
             retry_backoff_max: Duration::from_secs(300),
             jitter: 0.2,

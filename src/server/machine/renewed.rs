@@ -12,6 +12,8 @@ impl Server {
                 let probe = match (probe, policy.probe_every) {
                     (Probe::Off, None) => Probe::Off,
                     (Probe::Off, Some(every)) => Probe::Next { at: now + every, misses: 0 },
+                    // Somebody waits for that answer.
+                    (asked @ Probe::Asked { .. }, _) => asked,
                     (Probe::Next { .. } | Probe::Sent { .. }, None) => Probe::Off,
                     (Probe::Next { at, misses }, Some(every)) => {
                         Probe::Next { at: at.min(now + every), misses }
@@ -30,6 +32,7 @@ impl Server {
             | Phase::Frozen { .. }
             | Phase::Stopping { .. }
             | Phase::Waiting { .. }
+            | Phase::Reconnecting { .. }
             | Phase::Stranded
             | Phase::Doubt { .. }
             | Phase::Parked { .. }

@@ -5,7 +5,7 @@ use mcpvisor::base::time::Time;
 use mcpvisor::server::machine::{Event, Server};
 
 /// Rows: the phase, or the state where a state has no parts.
-pub const ROWS: [&str; 22] = [
+pub const ROWS: [&str; 23] = [
     "disabled",
     "queued",
     "spawning",
@@ -23,6 +23,7 @@ pub const ROWS: [&str; 22] = [
     "clear",
     "backoff",
     "host",
+    "reconnect",
     "engine",
     "doubt",
     "parked",
@@ -31,7 +32,7 @@ pub const ROWS: [&str; 22] = [
 ];
 
 /// Columns: the event; `own` and `old` say of which life it speaks, `ripe` whether its time has come.
-pub const COLUMNS: [&str; 38] = [
+pub const COLUMNS: [&str; 39] = [
     "want",
     "unwant",
     "block",
@@ -70,6 +71,7 @@ pub const COLUMNS: [&str; 38] = [
     "paused old",
     "unpaused own",
     "unpaused old",
+    "asked back",
 ];
 
 pub fn row_name(server: &Server) -> &'static str {
@@ -140,6 +142,7 @@ fn column(server: &Server, event: Event, newest: Life, now: Time) -> u32 {
         Event::Pulling(life) => of(32, life),
         Event::Paused(life) => of(34, life),
         Event::Unpaused(life) => of(36, life),
+        Event::Reconnect => 38,
     }
 }
 
@@ -155,7 +158,9 @@ fn reachable(row: &str, column: &str) -> bool {
         _ if row == "thawing" && column.ends_with(" old") => false,
         // Two admissions in flight, after a quick off and on: the later phases are too far away.
         "admitted new" => alive(&["disabled", "queued", "spawning", "handshaking", "unborn", "entry"]),
-        "due ripe" => stopping || started || alive(&["spawning", "pulling", "backoff", "host", "doubt"]),
+        "due ripe" => {
+            stopping || started || alive(&["spawning", "pulling", "backoff", "host", "reconnect", "doubt"])
+        }
         "spawn_failed own" => alive(&["spawning", "pulling", "unborn"]),
         "paused own" | "unpaused own" => stopping || frozen || row == "ready",
         "pulling own" => alive(&["spawning", "unborn"]),

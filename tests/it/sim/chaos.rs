@@ -4,6 +4,7 @@ use super::body::{Cause as Killer, Happening, State};
 use super::swarm::Fault;
 use super::world::{CHAOS, Cause, Engine, HEALING, World, ms};
 use mcpvisor::base::fault::FaultKind;
+use mcpvisor::base::time::Time;
 use mcpvisor::server::machine::Event;
 use std::time::Duration;
 
@@ -18,7 +19,7 @@ impl World {
         let n = self.rng.below(self.actors.len()) as u8;
         let ix = n as usize;
         let wanted = self.actors[ix].shadow.wanted;
-        match self.rng.below(10) {
+        match self.rng.below(11) {
             0 if self.swarm.has(Fault::AdminToggles) => {
                 self.after(ms(0), Cause::Tell(n, Event::Want(!wanted)));
                 if wanted {
@@ -46,6 +47,13 @@ impl World {
             7 => self.engine_chaos(n),
             8 if self.faulty(Fault::MachineSleeps, 10) => self.sleep(),
             9 => self.after(ms(0), Cause::Tell(n, Event::Wake)),
+            10 if self.swarm.has(Fault::AdminReconnects) => {
+                // Three at once are one.
+                for _ in 0..self.rng.range(1, 3) {
+                    let soon = self.hop();
+                    self.after(soon, Cause::Tell(n, Event::Reconnect));
+                }
+            }
             _ => (),
         }
     }
@@ -56,7 +64,7 @@ impl World {
         let soon = ms(self.rng.range(0, 400));
         let shadow = &self.actors[ix].shadow;
         let (wanted, blocked, needs) = (shadow.wanted, shadow.blocked, self.actors[ix].needs_engine);
-        let event = match self.rng.below(8) {
+        let event = match self.rng.below(9) {
             0 if self.swarm.has(Fault::AdminToggles) => {
                 let back = soon + ms(self.rng.range(0, 400));
                 self.after(back, Cause::Tell(n, Event::Want(true)));
@@ -73,6 +81,7 @@ impl World {
             5 => Event::Block(blocked),
             6 if needs => return self.after(soon, Cause::EngineReply(n)),
             7 if needs && self.engine.up => return self.engine_chaos(n),
+            8 if self.swarm.has(Fault::AdminReconnects) => Event::Reconnect,
             _ => Event::Due,
         };
         self.after(soon, Cause::Tell(n, event));
@@ -82,10 +91,26 @@ impl World {
         let silent = self.faulty(Fault::EngineSilent, 60);
         if self.engine.up && (silent || self.faulty(Fault::EngineDown, 60)) {
             self.engine_moves(false, silent);
-            let long = self.rng.range(4_000, 120_000);
+            let shortest = self.rng.pick(&[50, 4_000]);
+            let long = self.rng.range(shortest, 120_000);
             self.after(ms(long), Cause::Engine(true, false));
+        } else if self.engine.up && self.faulty(Fault::EngineFlaps, 10) {
+            let long = ms(self.rng.pick(&[5_000, 60_000, 3_600_000]));
+            self.engine_flaps(self.now + long);
         } else if self.engine.up && self.actors[n as usize].needs_engine {
             self.after(ms(0), Cause::EngineReply(n)); // said again, unasked
+        }
+    }
+
+    /// Away and back, about once a second.
+    pub fn engine_flaps(&mut self, until: Time) {
+        if self.chaos && self.now < until {
+            let up = !self.engine.up;
+            self.engine_moves(up, false);
+            let next = ms(self.rng.range(300, 1_200));
+            self.after(next, Cause::EngineFlaps(until));
+        } else {
+            self.after(ms(1_000), Cause::Engine(true, false));
         }
     }
 
@@ -101,11 +126,12 @@ impl World {
             }
             let n = ix as u8;
             let news = ms(self.rng.range(0, if up { 500 } else { 1_000 }));
-            self.after(news, Cause::EngineNews(n, up));
+            self.engine_tells(n, up, news);
             let body = self.actors[ix].body;
             let taken = !up && (!silent || self.rng.chance(50));
             if taken && body.state == State::Alive {
-                let span = ms(self.rng.range(0, 300));
+                let latest = if self.faulty(Fault::LateDeaths, 30) { 50_000 } else { 300 };
+                let span = ms(self.rng.range(0, latest));
                 self.after(
                     span,
                     Cause::Body(n, body.life, Happening::Dies(FaultKind::Exited, Killer::Outage)),
@@ -114,9 +140,10 @@ impl World {
         }
     }
 
-    /// The lid is closed for eight hours. Not during an outage: who slept through the news cannot be blamed.
+    /// The lid is closed for eight hours. Not during an outage, nor while a death of it may still be unheard: who slept
+    /// through the news cannot be blamed.
     fn sleep(&mut self) {
-        let calm = self.engine.up_since.is_some_and(|at| self.awake() - at > ms(10_000));
+        let calm = self.engine.up_since.is_some_and(|at| self.awake() - at > ms(60_000));
         if calm {
             self.leapt_at = self.awake();
             self.slept += ms(8 * 3_600_000);

@@ -5,8 +5,8 @@ use super::shadow::Glance;
 use super::swarm::Fault;
 use super::world::World;
 use mcpvisor::base::fault::FaultKind;
-use mcpvisor::diagnose::{Class, class};
-use mcpvisor::server::machine::{Action, Event, Policy, Server};
+use mcpvisor::diagnose::{Class, class, is_certain};
+use mcpvisor::server::machine::{Action, Event, Policy, RECONNECT_LADDER, Server};
 use std::time::Duration;
 
 pub type Checked = Result<(), String>;
@@ -52,6 +52,8 @@ impl World {
             claim!(next.is_none_or(|(at, _)| at >= self.now), "C11 {next:?} is in the past");
         }
 
+        self.check_incident(ix, before)?;
+
         let booked = server.failures() > before.failures && matches!(state, "backoff" | "auto_disabled");
         claim!(
             !booked || body.cause != Some(Cause::Outage),
@@ -77,7 +79,7 @@ impl World {
         );
         self.check_backoff(ix, before, event, booked)?;
 
-        let human = matches!(event, Event::Restart | Event::Want(_) | Event::Block(_));
+        let human = matches!(event, Event::Restart | Event::Reconnect | Event::Want(_) | Event::Block(_));
         let held = matches!(before.state, "auto_disabled" | "parked");
         let probation = before.state == "auto_disabled" && event == Event::Due;
         claim!(
@@ -91,9 +93,42 @@ impl World {
             claim!(reason == Some(Class::Human), "parked for {reason:?}");
             claim!((phase == "entry") == shadow.blocked.is_some(), "C6 parked, but for another reason");
         }
+        let waits = matches!(before.phase, "host" | "reconnect") || before.state == "backoff" || held;
+        let lost = event == Event::Reconnect && waits && before.phase != "entry" && !moved;
+        claim!(!lost, "C7 asked to come back, and still {state}");
         let useless =
             matches!(event, Event::Exited(life, _) | Event::Failed(life, _) if Some(life) == before.life);
         claim!(!useless || !matches!(state, "ready" | "connecting"), "C8 {event:?}, yet {state}");
+        Ok(())
+    }
+
+    /// After its engine came back: short pauses, few of them, and nothing booked that may be the outage's doing.
+    fn check_incident(&self, ix: usize, before: &Glance) -> Checked {
+        let actor = &self.actors[ix];
+        let (server, shadow, rules) = (&actor.server, &actor.shadow, &actor.rules);
+        if server.phase() == "reconnect" && before.phase != "reconnect" {
+            let Some((_, rungs)) = shadow.incident else {
+                return Err("C4 on the ladder, and its engine was not away".to_owned());
+            };
+            claim!(rungs <= rules.reconnect_attempts, "C4 rung {rungs} of the ladder");
+            let rung = RECONNECT_LADDER[(rungs as usize).min(RECONNECT_LADDER.len()) - 1];
+            let pause = server.next_retry().map_or(Duration::ZERO, |at| at - self.now);
+            claim!(
+                pause >= rung.mul_f64(0.79) && pause <= rung.mul_f64(1.21),
+                "C4 {pause:?} on rung {rungs}"
+            );
+        }
+        let booked =
+            server.failures() > before.failures && matches!(server.state(), "backoff" | "auto_disabled");
+        let doubtful =
+            server.reason().is_some_and(|fault| class(fault) == Class::Server && !is_certain(fault));
+        claim!(
+            !booked
+                || !doubtful
+                || before.incident.is_none_or(|(_, rungs)| rungs >= rules.reconnect_attempts),
+            "C4 {:?} was booked, and its engine has just come back",
+            server.reason()
+        );
         Ok(())
     }
 
@@ -136,6 +171,11 @@ impl World {
         match action {
             Action::AskGate => {
                 claim!(!shadow.in_line && shadow.slots == 0, "C12 asks the gate twice");
+                claim!(
+                    actor.body.state == State::Over,
+                    "C1 a second recovery while {} lives",
+                    actor.body.life
+                );
                 shadow.in_line = true;
             }
             Action::Hurry => claim!(shadow.in_line, "C12 hurries, yet not in line"),
@@ -193,6 +233,9 @@ impl World {
             let back = self.engine.up_since.map_or(Duration::ZERO, |at| awake - at);
             let stranded = phase == "engine" && long > SLACK * 2 && back > SLACK * 2;
             claim!(!stranded, "C7 {name} waits for an engine that is back for {back:?}");
+            let asked = shadow.asked_at.map_or(Duration::ZERO, |at| awake - at);
+            let heeded = shadow.engine_away || body.paused || asked <= rules.probe_patience + SLACK;
+            claim!(heeded, "C8 {name} was asked {asked:?} ago whether it is well");
             let waits = shadow.wake_since.map_or(Duration::ZERO, |at| awake - at);
             claim!(waits <= SLACK, "C7 {name} sleeps while a call waits for {waits:?}");
             let unwanted = shadow.unwanted_since.map_or(Duration::ZERO, |at| awake - at);
@@ -267,6 +310,7 @@ fn patience(server: &Server, rules: &Policy) -> Option<Duration> {
         ("backoff", _) => Some(ms(300_000)),
         (_, "host") if server.reason() == Some(FaultKind::PullFailed) => Some(ms(60_000)),
         (_, "host") => Some(ms(5_000)),
+        (_, "reconnect") => Some(ms(12_000)),
         (_, "doubt") => Some(ms(2_000)),
         _ => None,
     }

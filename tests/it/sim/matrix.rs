@@ -38,6 +38,18 @@ fn rows() -> Vec<Row> {
         path: [base, more].concat(),
     };
     let engine = |about, base: &[Event], more: &[Event]| Row { needs_engine: true, ..row(about, base, more) };
+    let trouble = FaultKind::ConnectTimeout;
+    let back =
+        [ready.clone(), vec![EngineAway, Exited(OWN, own), Gone(OWN), EngineUp, Admitted(Life(8))]].concat();
+    // So many failures after an outage; after each the next try is due, but for the last.
+    let climb = |failures: u64| {
+        let mut path = vec![SpawnFailed(Life(8), trouble), EngineUp];
+        for life in 9..8 + failures {
+            path.extend([Due, Admitted(Life(life)), SpawnFailed(Life(life), trouble), EngineUp]);
+        }
+        path
+    };
+    let host_again = [Due, Admitted(Life(19)), SpawnFailed(Life(19), host), EngineUp];
     let attempt = |life: u64| [Admitted(Life(life)), SpawnFailed(Life(life), FaultKind::SpawnFailed)];
     vec![
         row("nobody wants it", &[], &[]),
@@ -91,6 +103,19 @@ fn rows() -> Vec<Row> {
             &[Pulling(OWN), Due, SpawnFailed(OWN, FaultKind::Stopped), EngineUp],
         ),
         engine("its engine is away", &queued, &[EngineAway]),
+        engine("hurt by an outage that is over", &ready, &[EngineAway, EngineUp]),
+        engine("hurt, and its death is heard late", &ready, &[EngineAway, EngineUp, Exited(OWN, own)]),
+        engine("asked whether it is well", &ready, &[Reconnect]),
+        engine("the same, and its engine is away", &ready, &[Reconnect, EngineAway]),
+        engine("back, and its first try failed", &back, &[SpawnFailed(Life(8), trouble), EngineUp]),
+        engine("the fourth rung", &back, &climb(4)),
+        engine("the ladder is at its end", &back, &climb(5)),
+        engine("the host still has no room, at its end", &back, &[&climb(4)[..], &host_again].concat()),
+        engine(
+            "back, and it exits by itself",
+            &back,
+            &[Spawned(Life(8)), Exited(Life(8), own), Gone(Life(8))],
+        ),
         engine("it died, or its engine did", &ready, &[Exited(OWN, own), Gone(OWN)]),
         row("no such command", &spawning, &[SpawnFailed(OWN, FaultKind::NotFound)]),
         row("its entry is broken", &queued, &[Block(Some(FaultKind::BadConfig))]),
@@ -107,12 +132,12 @@ fn rows() -> Vec<Row> {
     ]
 }
 
-fn events(newest: Life) -> Vec<Event> {
+fn events(newest: Life, next: Life) -> Vec<Event> {
     use Event::*;
     let fault = FaultKind::Exited;
     let mut all =
         vec![Want(true), Want(false), Block(Some(FaultKind::NotSupported)), Block(None), Restart, Wake];
-    all.extend([EngineUp, EngineAway, Due, Admitted(Life(9)), Admitted(OLD)]);
+    all.extend([Reconnect, EngineUp, EngineAway, Due, Admitted(next), Admitted(OLD)]);
     for life in [newest, OLD] {
         all.extend([Idle(life), FirstSign(life), Spawned(life), SpawnFailed(life, FaultKind::SpawnFailed)]);
         all.extend([Greeted(life), Discovered(life), Failed(life, FaultKind::Protocol), ProbeOk(life)]);
@@ -132,7 +157,7 @@ fn words(server: &Server, now: Time) -> String {
 
 fn print() -> String {
     let mut text = String::from(
-        "What each phase answers to each event. Life 7 (or 8) is the server's own, life 0 an older one, life 9 a new one.\n\
+        "What each phase answers to each event. Life 7 (or 8) is the server's own, life 0 an older one, life 9 (or the next) a new one.\n\
          Dice 0.5, so a backoff is exact; a Due is given when it is due. Noted = it will matter later.\n\
          Not listed = nothing is changed and nothing is done.\n",
     );
@@ -145,8 +170,10 @@ fn print() -> String {
         }
         writeln!(text, "\n{}: {}", words(&server, now), row.about).expect("a String takes it");
         let own = server.life().unwrap_or(OWN);
+        let given = row.path.iter().map(|event| if let Event::Admitted(life) = event { life.0 } else { 0 });
+        let next = Life(given.max().unwrap_or(0).max(8) + 1);
         let mut ignored = 0;
-        for event in events(own) {
+        for event in events(own, next) {
             let at = arrival(&server, event, now);
             let mut actions: Vec<Action> = Vec::new();
             let after = step(server.clone(), event, at, &policy, 0.5, &mut actions);

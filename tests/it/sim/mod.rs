@@ -32,7 +32,7 @@ use world::{Failure, World};
 /// Machine steps that a change must survive.
 const STEPS: u64 = 10_000_000;
 /// How many seeds that takes, about; asserted below.
-const SEEDS: u64 = 2_000;
+const SEEDS: u64 = 1_500;
 
 fn number(name: &str) -> Option<u64> {
     let text = std::env::var(name).ok()?;

@@ -29,7 +29,11 @@ impl World {
                 birth += ms(self.rng.range(10, longest));
             }
         }
-        let still = if self.faulty(Fault::FailedSpawn, if cursed { 60 } else { 8 }) {
+        let back = self.engine.up_since.is_some_and(|at| self.awake() - at < ms(40_000));
+        let wobbles = back && self.actors[ix].needs_engine && self.faulty(Fault::EngineWobbles, 60);
+        let still = if wobbles {
+            Some(self.rng.pick(&[FaultKind::EngineError, FaultKind::ConnectTimeout]))
+        } else if self.faulty(Fault::FailedSpawn, if cursed { 60 } else { 8 }) {
             Some(FaultKind::SpawnFailed)
         } else if self.faulty(Fault::HostIsFull, 5) {
             Some(FaultKind::HostResources)

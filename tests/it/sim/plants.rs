@@ -33,6 +33,13 @@ plants! {
     WindowForgotten: "the tally forgets at once",
     EngineUpLost: "EngineUp does not wake",
     EngineAwayLost: "EngineAway is not noted",
+    LadderEndless: "the ladder of tries after an outage has no end",
+    LadderMissing: "no ladder after an outage",
+    LadderWild: "the pauses after an outage are anything",
+    HurtUnheard: "a life does not notice that its engine was away",
+    AskForgives: "being asked back forgives what was counted",
+    AskLost: "being asked back is ignored in backoff",
+    AskUnanswered: "one that does not answer when asked is kept",
     SlotKept: "the slot is not returned at the first sign",
     UnawaitedKept: "an admission nobody waits for keeps its slot",
     MissForgiven: "an unanswered probe is taken for an answer",
@@ -59,6 +66,9 @@ plants! {
 impl Plant {
     pub fn policy(self, policy: &mut Policy) {
         match self {
+            Plant::LadderEndless => policy.reconnect_attempts = u32::MAX,
+            Plant::LadderMissing => policy.reconnect_attempts = 0,
+            Plant::LadderWild => policy.jitter = 0.9,
             Plant::NoBackoff => policy.backoff_first = Duration::ZERO,
             Plant::ReadyForgives => policy.settle = Duration::ZERO,
             Plant::TallyIgnored => policy.auto_disable = false,
@@ -77,6 +87,8 @@ impl Plant {
             Plant::EngineUpLost => phase == "engine" && event == Event::EngineUp,
             Plant::EngineAwayLost => event == Event::EngineAway,
             Plant::DoubtForever => phase == "doubt" && event == Event::Due,
+            Plant::HurtUnheard => server.life().is_some() && event == Event::EngineAway,
+            Plant::AskLost => state == "backoff" && event == Event::Reconnect,
             Plant::UnwantedLost => state == "connecting" && event == Event::Want(false),
             Plant::ConnectForever => state == "connecting" && event == Event::Due,
             Plant::WakeLost => state == "sleeping" && event == Event::Wake,
@@ -92,6 +104,12 @@ impl Plant {
         Some(match (self, event, server.life()) {
             (Plant::EchoesAccepted, _, Some(life)) => of_life(event, life),
             (Plant::WantFrees, Event::Want(true), _) if state == "auto_disabled" => Event::Restart,
+            (Plant::AskForgives, Event::Reconnect, _) => Event::Restart,
+            (Plant::AskUnanswered, Event::Due, Some(life))
+                if server.next_deadline().is_some_and(|(_, why)| why == "asked") =>
+            {
+                Event::ProbeOk(life)
+            }
             (Plant::SilenceBlames, Event::Due, _) if phase == "doubt" => Event::EngineUp,
             (Plant::MissForgiven, Event::Due, Some(life))
                 if server.next_deadline().is_some_and(|(_, why)| why == "probe_patience") =>

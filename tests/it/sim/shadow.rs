@@ -14,16 +14,19 @@ pub struct Glance {
     pub streak: u32,
     pub failures: u64,
     pub life: Option<Life>,
+    /// What the shadow had of an outage that was over.
+    pub incident: Option<(Time, u32)>,
 }
 
 impl Glance {
-    pub fn of(server: &Server) -> Glance {
+    pub fn of(server: &Server, shadow: &Shadow) -> Glance {
         Glance {
             state: server.state(),
             phase: server.phase(),
             streak: server.consecutive_failures(),
             failures: server.failures(),
             life: server.life(),
+            incident: shadow.incident,
         }
     }
 }
@@ -46,6 +49,10 @@ pub struct Shadow {
     pub on_probation: bool,
     pub ready_at: Option<Time>,
     pub retry_at: Option<Time>,
+    /// Its engine came back then, and the machine has heard of it; so many rungs of the ladder were taken since.
+    pub incident: Option<(Time, u32)>,
+    /// Somebody asked whether it is well, on the awake clock.
+    pub asked_at: Option<Time>,
     /// This event forgives what was counted.
     pub forgiven: bool,
     // Moments on the awake clock.
@@ -72,6 +79,8 @@ impl Shadow {
             on_probation: false,
             ready_at: None,
             retry_at: None,
+            incident: None,
+            asked_at: None,
             forgiven: false,
             state_since: Time::ZERO,
             phase_since: Time::ZERO,
@@ -81,7 +90,7 @@ impl Shadow {
         }
     }
 
-    pub fn hear(&mut self, event: Event, state: &str, awake: Time) {
+    pub fn hear(&mut self, event: Event, state: &str, now: Time, awake: Time) {
         self.forgiven = match event {
             Event::Want(wanted) => wanted && !self.wanted,
             Event::Block(fault) => fault.is_none() && self.blocked.is_some(),
@@ -98,7 +107,16 @@ impl Shadow {
                 self.blocked = fault;
                 self.blocked_since = fault.map(|_| self.blocked_since.unwrap_or(awake));
             }
-            Event::EngineUp => self.engine_away = false,
+            Event::EngineUp => {
+                let was_away = std::mem::take(&mut self.engine_away);
+                self.incident = match was_away && self.launched > Life(0) {
+                    true => Some((now, 0)),
+                    false => self.incident,
+                };
+            }
+            Event::Reconnect if state == "ready" => {
+                self.asked_at.get_or_insert(awake);
+            }
             Event::EngineAway => self.engine_away = true,
             Event::Wake if state == "sleeping" => {
                 self.wake_since.get_or_insert(awake);
@@ -117,6 +135,16 @@ impl Shadow {
         }
     }
 
+    /// Ready for long after an outage: what comes now is another story.
+    pub fn settle(&mut self, state: &str, rules: &Policy, now: Time) {
+        if state == "ready"
+            && let (Some((since, _)), Some(ready)) = (self.incident, self.ready_at)
+            && now - since.max(ready) >= rules.settle
+        {
+            self.incident = None;
+        }
+    }
+
     /// One failure was booked.
     pub fn book(&mut self, rules: &Policy, now: Time) {
         while self.tally.front().is_some_and(|at| now - *at > rules.failure_window)
@@ -125,5 +153,6 @@ impl Shadow {
             self.tally.pop_front();
         }
         self.tally.push_back(now);
+        self.incident = None;
     }
 }

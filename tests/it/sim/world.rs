@@ -40,6 +40,7 @@ pub enum Cause {
     Engine(bool, bool),
     EngineNews(u8, bool),
     EngineReply(u8),
+    EngineFlaps(Time),
     Chaos,
     Client(u8),
     CallArrives(u8, Life, CallId),
@@ -96,6 +97,7 @@ pub struct Actor {
     to_life: Time,
     from_gate: Time,
     to_gate: Time,
+    from_engine: Time,
 }
 
 pub struct Engine {
@@ -276,15 +278,14 @@ impl World {
             Cause::Body(ix, life, happening) => self.body(ix, life, happening),
             Cause::Engine(up, silent) => self.engine_moves(up, silent),
             Cause::EngineNews(ix, up) => {
-                if !up || self.engine.up {
-                    self.feed(ix.into(), if up { Event::EngineUp } else { Event::EngineAway })?;
+                self.feed(ix.into(), if up { Event::EngineUp } else { Event::EngineAway })?;
+            }
+            Cause::EngineReply(ix) => {
+                if self.engine.up || !self.engine.silent {
+                    self.engine_tells(ix, self.engine.up, Duration::ZERO);
                 }
             }
-            Cause::EngineReply(ix) => match (self.engine.up, self.engine.silent) {
-                (true, _) => self.feed(ix.into(), Event::EngineUp)?,
-                (false, false) => self.feed(ix.into(), Event::EngineAway)?,
-                (false, true) => (),
-            },
+            Cause::EngineFlaps(until) => self.engine_flaps(until),
             Cause::Chaos => self.chaos_tick(),
             Cause::Client(client) => self.client_tick(client)?,
             Cause::CallArrives(ix, life, id) => self.call_arrives(ix, life, id),
@@ -315,9 +316,10 @@ impl World {
     fn feed(&mut self, ix: usize, event: Event) -> Checked {
         let awake = self.awake();
         let actor = &mut self.actors[ix];
-        let before = Glance::of(&actor.server);
+        actor.shadow.settle(actor.server.state(), &actor.rules, self.now);
+        let before = Glance::of(&actor.server, &actor.shadow);
         self.cells.visit(&actor.server, event, actor.shadow.newest, self.now);
-        actor.shadow.hear(event, before.state, awake);
+        actor.shadow.hear(event, before.state, self.now, awake);
         if let Some(heard) = self.plant.event(&actor.server, event) {
             self.advance(ix, heard)?;
         }
@@ -389,18 +391,29 @@ impl World {
         match state {
             "ready" => {
                 shadow.proven = true;
-                if before.state != "ready" {
-                    shadow.ready_at = Some(now);
-                }
+                let since = shadow.ready_at.filter(|_| before.state == "ready");
+                shadow.ready_at = Some(since.unwrap_or(now));
             }
             "stopping" => (),
             // Frozen in the middle of being ready.
             "waiting" if server.life().is_some() => (),
             _ if before.life.is_some() && server.life().is_none() => (),
+            // The step that paused its container may have settled it first.
+            _ if before.state == "ready" => (),
             _ => shadow.ready_at = None,
         }
         if state == "backoff" && before.state != "backoff" {
             shadow.retry_at = server.next_retry();
+        }
+        if phase == "reconnect"
+            && before.phase != "reconnect"
+            && let Some((_, rungs)) = &mut shadow.incident
+        {
+            *rungs += 1;
+        }
+        let answered = event == Event::ProbeOk(server.life().unwrap_or(Life(0)));
+        if state != "ready" || answered || shadow.engine_away {
+            shadow.asked_at = None;
         }
         if state != "sleeping" {
             shadow.wake_since = None;
@@ -489,8 +502,16 @@ impl World {
         }
     }
 
+    /// The engine's thread tells one thing after the other.
+    pub fn engine_tells(&mut self, ix: u8, up: bool, late: Duration) {
+        let lane = &mut self.actors[ix as usize].from_engine;
+        *lane = (*lane).max(self.now + late);
+        let at = *lane;
+        self.at(at, Cause::EngineNews(ix, up));
+    }
+
     fn echo(&mut self, ix: usize, event: Event) {
-        if self.faulty(Fault::Echo, 4) {
+        if self.faulty(Fault::Echo, 7) {
             let latest = self.rng.pick(&[2_000, 10_000, 60_000]);
             let late = self.rng.range(400, latest);
             self.after(ms(late), Cause::Tell(ix as u8, event));
@@ -563,5 +584,6 @@ fn actor(n: u64, plant: Plant, rng: &mut Rng) -> Actor {
         to_life: Time::ZERO,
         from_gate: Time::ZERO,
         to_gate: Time::ZERO,
+        from_engine: Time::ZERO,
     }
 }

@@ -21,6 +21,23 @@ pub fn demo(engine: &Engine) -> String {
     import(engine, tag, r#"CMD ["/bin/mcpvisor","demo-server"]"#, files)
 }
 
+/// The demo image with a `/bin/npx`, which is the demo server whatever its arguments are.
+pub fn npx(engine: &Engine) -> String {
+    static TAG: OnceLock<String> = OnceLock::new();
+    let tag = TAG.get_or_init(|| format!("it-npx:{}", hash(&[BINARY.into()])));
+    let script = TempDir::new();
+    let npx = script.path().join("npx");
+    std::fs::write(&npx, "#!/bin/sh\nexec /bin/mcpvisor demo-server\n").unwrap();
+    std::fs::set_permissions(&npx, std::os::unix::fs::PermissionsExt::from_mode(0o755)).unwrap();
+    let files = || {
+        let mut files = libraries();
+        files.push((PathBuf::from(BINARY), "bin/mcpvisor".into()));
+        files.push((npx.clone(), "bin/npx".into()));
+        files
+    };
+    import(engine, tag, r#"CMD ["/bin/npx"]"#, files)
+}
+
 /// busybox alone.
 pub fn busybox(engine: &Engine) -> String {
     static TAG: OnceLock<String> = OnceLock::new();
