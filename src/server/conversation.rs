@@ -173,6 +173,9 @@ impl Conversation {
             self.stage = Stage::Failed;
             self.server.close(self.life);
             self.link.life_over(&fault);
+            if let Some(pause) = fault.retry_in {
+                self.tell(Event::NotBefore(self.life, pause), None);
+            }
             self.tell(Event::Failed(self.life, fault.kind), Some(fault));
         }
     }

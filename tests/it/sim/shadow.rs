@@ -43,6 +43,10 @@ pub struct Shadow {
     pub proven: bool,
     pub ready_at: Option<Time>,
     pub retry_at: Option<Time>,
+    /// The server asked not to be tried before, and nobody has asked for a try since.
+    pub not_before: Option<Time>,
+    /// It has asked that once.
+    pub asked_to_wait: bool,
     /// This event forgives what was counted.
     pub forgiven: bool,
     // Moments on the awake clock.
@@ -67,6 +71,8 @@ impl Shadow {
             proven: false,
             ready_at: None,
             retry_at: None,
+            not_before: None,
+            asked_to_wait: false,
             forgiven: false,
             state_since: Time::ZERO,
             phase_since: Time::ZERO,
@@ -108,6 +114,7 @@ impl Shadow {
         if self.forgiven {
             self.tally.clear();
             self.proven = false;
+            self.not_before = None;
         }
     }
 

@@ -368,6 +368,16 @@ impl World {
         if server.failures() > before.failures && matches!(state, "backoff" | "auto_disabled") {
             shadow.book(&actor.rules, now);
         }
+        if let Event::NotBefore(life, pause) = event
+            && before.life == Some(life)
+        {
+            shadow.asked_to_wait = true;
+            if matches!(before.state, "connecting" | "ready") {
+                shadow.not_before = Some(now + pause);
+            }
+        } else if state == "ready" && before.state != "ready" {
+            shadow.not_before = None;
+        }
         match state {
             "ready" => {
                 shadow.proven = true;
