@@ -281,6 +281,14 @@ pub const REMOTE_RESUMES_MAX: u32 = 5;
 /// The longest pause before an event stream is opened again.
 pub const REMOTE_PAUSE_MAX: Duration = Duration::from_secs(60);
 
+/// The longest that a server may ask to be left alone (`Retry-After`). 24 h: the longest quotas are daily; more is a slip,
+/// and is taken for this.
+pub const RETRY_AFTER_MAX: Duration = Duration::from_secs(24 * 60 * 60);
+
+/// A request that only reads, and is answered by 429 or 503 with a shorter `Retry-After`, is asked once more after that.
+/// 3 s: who waits for the answer would do the same; a longer time is the caller's to decide about.
+pub const RETRY_AFTER_SHORT: Duration = Duration::from_secs(3);
+
 /// A session lost again within this is no accident: the life ends, and the machine's backoff decides.
 pub const REMOTE_SESSION_MIN: Duration = Duration::from_secs(30);
 
