@@ -111,16 +111,10 @@ impl Methods {
         {
             let greeting = || server.known().greeting;
             let deadline = clock::now() + self.list_wait;
-            if let Some(link) = server.link()
-                && !server.is_usable_by(Some(Era::Modern), &link)
-            {
-                // It is about to say more of itself, in the era that its client speaks; else what it said stands.
-                let settled = || {
-                    let status = server.status();
-                    let over = !status.is_coming() && status.state != "ready";
-                    (over || server.link().is_some()).then_some(())
-                };
-                let _ = self.router.board.wait(deadline, settled);
+            if let Some(link) = server.link() {
+                // It may be about to be greeted in the era that its client speaks. What it said holds until then: who
+                // asks this does not wait.
+                server.is_usable_by(Some(Era::Modern), &link);
             }
             let settled = || greeting().map(Some).or((!server.status().is_coming()).then_some(None));
             if let Some(greeting) = self.router.board.wait(deadline, settled).flatten() {
