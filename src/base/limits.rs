@@ -106,7 +106,8 @@ pub const CALL_TOTAL_MAX: Duration = Duration::from_secs(24 * 60 * 60);
 /// Bytes queued toward one server that does not read its stdin; more is answered `busy`.
 pub const OUTBOX_BYTES_MAX: usize = 16 << 20;
 
-/// Bytes of JSON-RPC lines in flight in the whole process; past this a call is answered `busy`.
+/// Bytes of JSON-RPC lines toward servers in the whole process: not yet written to a pipe, or not yet answered by a remote
+/// server; past this a call is answered `busy`.
 pub const IN_FLIGHT_BYTES_MAX: usize = 256 << 20;
 
 /// Messages (progress, requests, the answer) that wait for one caller; progress is dropped first.
@@ -248,6 +249,9 @@ pub const REMOTE_CALLS_MAX: usize = 16;
 
 /// Beside them: pings, notifications and answers, so that none of them ever waits for a call to end.
 pub const REMOTE_URGENT_MAX: usize = 2;
+
+/// And `subscriptions/listen`, which stays open: the one that is wanted, and the one before until it is closed.
+pub const REMOTE_LISTENS_MAX: usize = 2;
 
 /// A thread of a remote server that has nothing to send ends after this.
 pub const REMOTE_IDLE: Duration = Duration::from_secs(30);
@@ -451,6 +455,13 @@ pub const ERA_SILENCE_MIN: Duration = Duration::from_secs(1);
 /// A `subscriptions/listen` that was open for less is not opened again at once when the server ends it, but with the next
 /// probe. 10 s: a server that ends every one is asked a few times a minute at most.
 pub const LISTEN_MIN: Duration = Duration::from_secs(10);
+
+/// The longest that a list of several servers is said to be good, whatever they say of theirs. 60 s: a server that is added
+/// to the config is seen that soon by clients that do not listen for changes.
+pub const LIST_TTL_MAX: Duration = Duration::from_secs(60);
+
+/// A list that is stale, or doubted, is not read again more often than this, however often clients list.
+pub const LIST_AGAIN_MIN: Duration = Duration::from_secs(10);
 
 /// How long a start waits for the end of those who hold its instance: somebody who was killed takes a moment to go.
 /// 500 ms; who lives after that is running.

@@ -5,6 +5,7 @@
 
 use super::catalogue::{self, Announced};
 use super::crossing::Caller;
+use super::freshness;
 use super::hub::Hub;
 use super::interest::Interest;
 use super::open_call::OpenCall;
@@ -208,6 +209,7 @@ impl Methods {
             Some(None) => return Err(envelope::error_object(INVALID_PARAMS, "unknown cursor", None::<&()>)),
         };
         self.wait_for_first_lists();
+        freshness::renew(&self.router.servers.all(), kind, clock::now());
         Ok(self.router.catalogue().page(kind, offset, era))
     }
 

@@ -10,6 +10,7 @@
 //! modern     the era without sessions                      listeners  its clients that listen
 //! levels     how loud servers were told to be
 //! crossing   a call between the eras                       interest   which resources anybody wants to hear of
+//! freshness  for how long lists are good
 //! ```
 
 pub mod access;
@@ -17,6 +18,7 @@ pub mod asks;
 pub mod catalogue;
 pub mod crossing;
 pub mod early;
+pub mod freshness;
 pub mod front;
 pub mod http;
 pub mod hub;

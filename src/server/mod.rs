@@ -11,6 +11,7 @@ pub mod docker_cli;
 pub mod eras;
 pub mod gate;
 pub mod handle;
+mod in_flight;
 pub mod launch;
 pub mod life;
 pub mod lines;
