@@ -5,6 +5,7 @@
 
 use serde::{Deserialize, Serialize};
 use std::fmt;
+use std::time::Duration;
 
 /// A classified reason. Closed: a new kind must be named here, and given its class in `diagnose`.
 /// The snake_case name is the API's word and never changes.
@@ -179,15 +180,23 @@ pub struct Fault {
     pub kind: FaultKind,
     pub message: String,
     pub hint: String,
+    /// How long a remote server asks to be left alone (`Retry-After`).
+    #[serde(skip)]
+    pub retry_in: Option<Duration>,
 }
 
 impl Fault {
     pub fn new(kind: FaultKind, message: impl Into<String>) -> Fault {
-        Fault { kind, message: message.into(), hint: String::new() }
+        Fault { kind, message: message.into(), hint: String::new(), retry_in: None }
     }
 
     pub fn hint(mut self, hint: impl Into<String>) -> Fault {
         self.hint = hint.into();
+        self
+    }
+
+    pub fn retry_in(mut self, span: Option<Duration>) -> Fault {
+        self.retry_in = span;
         self
     }
 }

@@ -131,7 +131,8 @@ pub const CALL_TOTAL_MAX: Duration = Duration::from_secs(24 * 60 * 60);
 /// Bytes queued toward one server that does not read its stdin; more is answered `busy`.
 pub const OUTBOX_BYTES_MAX: usize = 16 << 20;
 
-/// Bytes of JSON-RPC lines in flight in the whole process; past this a call is answered `busy`.
+/// Bytes of JSON-RPC lines toward servers in the whole process: not yet written to a pipe, or not yet answered by a remote
+/// server; past this a call is answered `busy`.
 pub const IN_FLIGHT_BYTES_MAX: usize = 256 << 20;
 
 /// Messages (progress, requests, the answer) that wait for one caller; progress is dropped first.
@@ -294,6 +295,9 @@ pub const REMOTE_CALLS_MAX: usize = 16;
 /// Beside them: pings, notifications and answers, so that none of them ever waits for a call to end.
 pub const REMOTE_URGENT_MAX: usize = 2;
 
+/// And `subscriptions/listen`, which stays open: the one that is wanted, and the one before until it is closed.
+pub const REMOTE_LISTENS_MAX: usize = 2;
+
 /// A thread of a remote server that has nothing to send ends after this.
 pub const REMOTE_IDLE: Duration = Duration::from_secs(30);
 
@@ -325,6 +329,14 @@ pub const REMOTE_RESUMES_MAX: u32 = 5;
 
 /// The longest pause before an event stream is opened again.
 pub const REMOTE_PAUSE_MAX: Duration = Duration::from_secs(60);
+
+/// The longest that a server may ask to be left alone (`Retry-After`). 24 h: the longest quotas are daily; more is a slip,
+/// and is taken for this.
+pub const RETRY_AFTER_MAX: Duration = Duration::from_secs(24 * 60 * 60);
+
+/// A request that only reads, and is answered by 429 or 503 with a shorter `Retry-After`, is asked once more after that.
+/// 3 s: who waits for the answer would do the same; a longer time is the caller's to decide about.
+pub const RETRY_AFTER_SHORT: Duration = Duration::from_secs(3);
 
 /// A session lost again within this is no accident: the life ends, and the machine's backoff decides.
 pub const REMOTE_SESSION_MIN: Duration = Duration::from_secs(30);
@@ -488,6 +500,13 @@ pub const ERA_SILENCE_MIN: Duration = Duration::from_secs(1);
 /// A `subscriptions/listen` that was open for less is not opened again at once when the server ends it, but with the next
 /// probe. 10 s: a server that ends every one is asked a few times a minute at most.
 pub const LISTEN_MIN: Duration = Duration::from_secs(10);
+
+/// The longest that a list of several servers is said to be good, whatever they say of theirs. 60 s: a server that is added
+/// to the config is seen that soon by clients that do not listen for changes.
+pub const LIST_TTL_MAX: Duration = Duration::from_secs(60);
+
+/// A list that is stale, or doubted, is not read again more often than this, however often clients list.
+pub const LIST_AGAIN_MIN: Duration = Duration::from_secs(10);
 
 /// How long a start waits for the end of those who hold its instance: somebody who was killed takes a moment to go.
 /// 500 ms; who lives after that is running.

@@ -54,7 +54,7 @@ pub fn access(config: &Config) -> Result<Access, Fault> {
 }
 
 fn refused(fault: Fault) -> Finding {
-    let Fault { kind: _, message, hint } = fault;
+    let Fault { kind: _, message, hint, retry_in: _ } = fault;
     Finding {
         severity: Severity::Error,
         file: String::new(),
@@ -70,7 +70,7 @@ fn refused(fault: Fault) -> Finding {
 /// A server that could not be started for a reason of the host.
 pub fn not_started(server: &str, fault: Fault) -> Finding {
     debug_assert_eq!(fault.kind, FaultKind::HostResources);
-    let Fault { kind: _, message, hint } = fault;
+    let Fault { kind: _, message, hint, retry_in: _ } = fault;
     Finding {
         severity: Severity::Error,
         file: String::new(),

@@ -5,6 +5,7 @@
 
 use super::catalogue::{self, Announced};
 use super::crossing::Caller;
+use super::freshness;
 use super::held::{HeldCall, HeldCalls};
 use super::hub::Hub;
 use super::interest::Interest;
@@ -134,16 +135,10 @@ impl Methods {
         {
             let greeting = || server.known().greeting;
             let deadline = clock::now() + self.list_wait.get();
-            if let Some(link) = server.link()
-                && !server.is_usable_by(Some(Era::Modern), &link)
-            {
-                // It is about to say more of itself, in the era that its client speaks; else what it said stands.
-                let settled = || {
-                    let status = server.status();
-                    let over = !status.is_coming() && status.state != "ready";
-                    (over || server.link().is_some()).then_some(())
-                };
-                let _ = self.router.board.wait(deadline, settled);
+            if let Some(link) = server.link() {
+                // It may be about to be greeted in the era that its client speaks. What it said holds until then: who
+                // asks this does not wait.
+                server.is_usable_by(Some(Era::Modern), &link);
             }
             let settled = || greeting().map(Some).or((!server.status().is_coming()).then_some(None));
             if let Some(greeting) = self.router.board.wait(deadline, settled).flatten() {
@@ -244,6 +239,7 @@ impl Methods {
             Some(None) => return Err(envelope::error_object(INVALID_PARAMS, "unknown cursor", None::<&()>)),
         };
         self.wait_for_first_lists();
+        freshness::renew(&self.router.servers.all(), kind, clock::now());
         Ok(self.router.catalogue().page(kind, offset, era))
     }
 

@@ -11,6 +11,7 @@
 //! levels     how loud servers were told to be
 //! crossing   a call between the eras                       interest   which resources anybody wants to hear of
 //! held       calls whose clients come again
+//! freshness  for how long lists are good
 //! ```
 
 pub mod access;
@@ -18,6 +19,7 @@ pub mod asks;
 pub mod catalogue;
 pub mod crossing;
 pub mod early;
+pub mod freshness;
 pub mod front;
 pub mod held;
 pub mod http;

@@ -10,6 +10,7 @@
 use super::access;
 use super::catalogue::Catalogue;
 use super::crossing::Caller;
+use super::freshness;
 use super::held::{HeldCall, Ticket};
 use super::http::{Exchange, Request};
 use super::listeners::Wanted;
@@ -32,6 +33,7 @@ use crate::mcp::items::{Kind, LISTENED};
 use crate::mcp::meta::{self, Asker};
 use crate::mcp::params::{self, Address};
 use crate::mcp::{mirrored, scan};
+use crate::server::handle::Server;
 use crate::server::slot::{Answer, Question};
 use crate::sys::clock;
 use std::sync::Arc;
@@ -193,9 +195,13 @@ impl Post<'_> {
                 }
             }
             (_, Mount::All) => match Kind::of_method(method) {
-                Some(kind) => methods
-                    .list(kind, params, Era::Modern)
-                    .map(|list| meta::result_to_modern(method, &list, Some(&own_info))),
+                Some(kind) => {
+                    // Before the list is made: what is said of it must hold of the older of two.
+                    let caching = freshness::of_all(&methods.router.servers.all(), kind, clock::now());
+                    methods
+                        .list(kind, params, Era::Modern)
+                        .map(|list| meta::result_to_keep(method, &list, caching, Some(&own_info)))
+                }
                 None => Err(era::unknown_method(method).error()),
             },
         })
@@ -334,25 +340,30 @@ impl Post<'_> {
             return Ok(());
         }
         let Some(name) = params::text(self.params, "name") else { return Ok(()) };
-        let Some(tool) = self.tool(&name) else { return Ok(()) };
+        let Some((server, tool)) = self.tool(&name) else { return Ok(()) };
         let Some(schema) = scan::find(&tool, "inputSchema").map(|span| &tool[span]) else { return Ok(()) };
         let arguments = scan::find(self.params, "arguments").map_or("{}", |span| &self.params[span]);
         match mirrored::mismatch(schema, arguments, |header| self.request.header(header)) {
-            Some(message) => Err(Refusal::mismatch(message)),
+            Some(message) => {
+                // Or the client knows the tool better than we do: who is refused so lists the tools and tries again.
+                server.list_if_doubted(Kind::Tools, clock::now());
+                Err(Refusal::mismatch(message))
+            }
             None => Ok(()),
         }
     }
 
-    /// A tool's definition, if it is known.
-    fn tool(&self, name: &str) -> Option<Box<str>> {
+    /// A tool's definition, if it is known, and its server.
+    fn tool(&self, name: &str) -> Option<(Arc<Server>, Box<str>)> {
         match self.mount {
             Mount::All => {
                 let catalogue: Arc<Catalogue> = self.methods.router.catalogue();
-                catalogue.find(Kind::Tools, name).map(|entry| entry.item.raw.clone())
+                catalogue.find(Kind::Tools, name).map(|entry| (entry.server.clone(), entry.item.raw.clone()))
             }
             Mount::One(server) => {
-                let tools = self.methods.server(server.as_str()).ok()?.known().list(Kind::Tools)?;
-                tools.iter().find(|tool| tool.key == name).map(|tool| tool.raw.clone())
+                let server = self.methods.server(server.as_str()).ok()?;
+                let tools = server.known().list(Kind::Tools)?;
+                tools.iter().find(|tool| tool.key == name).map(|tool| (server, tool.raw.clone()))
             }
         }
     }

@@ -202,7 +202,10 @@ pub fn fault_error(method: &str, fault: &Fault) -> String {
         true => envelope::INVALID_PARAMS,
         false => envelope::INTERNAL_ERROR,
     };
-    let data = json!({"kind": fault.kind.name(), "hint": fault.hint});
+    let mut data = json!({"kind": fault.kind.name(), "hint": fault.hint});
+    if let Some(span) = fault.retry_in {
+        data["retry_after_ms"] = json!(span.as_millis() as u64);
+    }
     envelope::error_object(code, &fault.to_string(), Some(&data))
 }
 

@@ -1,6 +1,6 @@
 //! Server-sent events as they arrive: bytes of any cut become the data of whole events (HTML standard, 9.2.6).
 //!
-//! Types of events matter to the older transport only. The id of the last event, and how long the peer wants us to wait
+//! Messages have no type, or `message`; the older transport has one more. The id of the last event, and how long the peer wants us to wait
 //! before we go on there, are kept for who wants to go on.
 
 use crate::base::fault::{Fault, FaultKind};
@@ -43,9 +43,14 @@ impl EventScan {
         }
     }
 
-    /// Calls `event` with the data of each event that is whole now. Events without data are none.
+    /// Calls `event` with the data of each message that is whole now. Events without data are none, and those of other
+    /// types are for others (some servers send a `ping`).
     pub fn feed(&mut self, bytes: &[u8], mut event: impl FnMut(Vec<u8>)) -> Result<(), Fault> {
-        self.feed_typed(bytes, |_, data| event(data))
+        self.feed_typed(bytes, |kind, data| {
+            if is_message(kind) {
+                event(data);
+            }
+        })
     }
 
     /// The same, with the type of each event: empty where it has none.
@@ -118,6 +123,11 @@ impl EventScan {
         }
         None
     }
+}
+
+/// Whether events of this type are messages.
+pub fn is_message(kind: &[u8]) -> bool {
+    matches!(kind, b"" | b"message")
 }
 
 #[cfg(test)]

@@ -4,6 +4,7 @@
 //! is one floor group up, in the gateway's server and in the clients.
 
 pub mod body;
+pub mod date;
 pub mod event;
 pub mod events;
 pub mod reply;

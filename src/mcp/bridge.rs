@@ -122,11 +122,24 @@ pub fn discovered(greeting: &str) -> String {
     let part = |key| scan::find(greeting, key).map(|span| &greeting[span]);
     let capabilities = part("capabilities").filter(|raw| raw.starts_with('{')).unwrap_or("{}");
     let legacy = part("supportedVersions").is_none();
-    // The tasks of the legacy era are not those of the modern one.
-    let capabilities =
-        if legacy { meta::members(capabilities, &[("tasks", None)]) } else { capabilities.into() };
+    let capabilities = if legacy { capabilities_to_modern(capabilities) } else { capabilities.into() };
     let instructions = part("instructions").map(|raw| format!(",\"instructions\":{raw}")).unwrap_or_default();
     discover_result(&capabilities, &instructions, info(greeting))
+}
+
+/// The tasks of the legacy era are not those of the modern one. And whatever the server says of itself alone, its lists
+/// can change: by its next life, or in the other era, in which it may say so. Its clients are told.
+fn capabilities_to_modern(capabilities: &str) -> String {
+    let mut all = meta::members(capabilities, &[("tasks", None)]);
+    for list in ["tools", "prompts", "resources"] {
+        let Some(one) = scan::find(&all, list).map(|span| &all[span]).filter(|one| one.starts_with('{'))
+        else {
+            continue;
+        };
+        let one = meta::members(one, &[("listChanged", Some("true"))]);
+        all = meta::members(&all, &[(list, Some(&one))]);
+    }
+    all
 }
 
 /// A `DiscoverResult` of ours; `instructions` is a whole member with its comma, or nothing.
@@ -390,6 +403,17 @@ mod tests {
             r#"{"resultType":"complete","supportedVersions":["2026-07-28"],"capabilities":{"tools":{"listChanged":true}},"instructions":"Be \u006bind.","ttlMs":0,"cacheScope":"private","_meta":{"io.modelcontextprotocol/serverInfo":{"name":"s","version":"1"}}}"#
         );
         assert_eq!(discovered(&modern), modern);
+        let capabilities = |of: &str| {
+            let all = discovered(&format!(r#"{{"capabilities":{of}}}"#));
+            all[scan::find(&all, "capabilities").unwrap()].to_owned()
+        };
+        assert_eq!(
+            capabilities(
+                r#"{"resources":{"subscribe":true,"listChanged":false},"prompts":{},"logging":{},"x":1.0}"#
+            ),
+            r#"{"resources":{"subscribe":true,"listChanged":true},"prompts":{"listChanged":true},"logging":{},"x":1.0}"#
+        );
+        assert_eq!(capabilities("7"), "{}");
     }
 
     #[test]

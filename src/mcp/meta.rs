@@ -4,6 +4,7 @@
 //! Of a key that is there twice the last counts, as everywhere; what stands before it is left alone when it is set,
 //! and removed with it when it is removed.
 
+use super::caching::Caching;
 use super::era::VERSION;
 use super::items::splice;
 use super::scan::{self, Member};
@@ -136,9 +137,15 @@ pub const CACHEABLE: [&str; 6] = [
 
 /// A legacy server's result of `method` for a modern client: complete, and not to be kept. `server_info` is raw JSON.
 pub fn result_to_modern(method: &str, result: &str, server_info: Option<&str>) -> String {
+    result_to_keep(method, result, Caching::NONE, server_info)
+}
+
+/// The same of a result that may be kept.
+pub fn result_to_keep(method: &str, result: &str, caching: Caching, server_info: Option<&str>) -> String {
     let complete = ("resultType", Some("\"complete\""));
+    let (ttl, scope) = caching.members();
     let result = match CACHEABLE.contains(&method) {
-        true => members(result, &[complete, ("ttlMs", Some("0")), ("cacheScope", Some("\"private\""))]),
+        true => members(result, &[complete, ("ttlMs", Some(&ttl)), ("cacheScope", Some(scope))]),
         false => members(result, &[complete]),
     };
     match server_info {
@@ -234,6 +241,11 @@ mod tests {
         );
         assert_eq!(result_to_legacy(&modern), legacy);
         assert_eq!(result_to_modern("tools/call", "{}", None), r#"{"resultType":"complete"}"#);
+        let kept = Caching { ttl: std::time::Duration::from_secs(5), public: true };
+        assert_eq!(
+            result_to_keep("tools/list", "{}", kept, None),
+            r#"{"resultType":"complete","ttlMs":5000,"cacheScope":"public"}"#
+        );
         assert_eq!(result_to_legacy(r#"{"resultType":"complete"}"#), "{}");
     }
 

@@ -2,6 +2,7 @@
 //! that they were.
 
 pub mod bridge;
+pub mod caching;
 pub mod calls;
 pub mod envelope;
 pub mod era;

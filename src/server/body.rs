@@ -104,8 +104,11 @@ impl<'a, V: Vessel> Body<'a, V> {
                 self.look_at_the_end();
                 self.hear();
             }
-            if ready.wake && self.obey() {
-                return;
+            if ready.wake {
+                if self.obey() {
+                    return;
+                }
+                self.conversation.list_what_is_wanted();
             }
             self.look_for_closed_pipes();
             if !self.stopping {

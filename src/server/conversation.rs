@@ -5,7 +5,7 @@
 
 mod greeting;
 
-use super::handle::{Report, Said, Server};
+use super::handle::{Listed, Report, Said, Server};
 use super::link::{Link, Purpose, Waiter};
 use super::machine::Event;
 use super::remote::Mirrors;
@@ -15,6 +15,8 @@ use crate::base::id::{CallId, Life};
 use crate::base::limits::{GARBAGE_LINES_MAX, ITEMS_MAX, LIST_PAGES_MAX};
 use crate::base::text;
 use crate::base::time::Time;
+use crate::diagnose::{Class, class};
+use crate::mcp::caching::Caching;
 use crate::mcp::calls::NewCall;
 use crate::mcp::envelope::{self, Invalid, Message, Outcome};
 use crate::mcp::era::Era;
@@ -40,6 +42,8 @@ pub struct Conversation {
     to_list: BTreeSet<Kind>,
     /// Lists that the server said have changed.
     said_changed: BTreeSet<Kind>,
+    /// Calls wait for the tools to be listed anew, because what their heads should repeat is not what we know.
+    heads_wanted: bool,
     probing: bool,
     /// The ping that was sent last.
     ping: Option<CallId>,
@@ -69,6 +73,16 @@ struct List {
     kind: Kind,
     items: Vec<Item>,
     pages: usize,
+    /// Of all pages so far.
+    caching: Option<Caching>,
+    /// Calls wait for it.
+    for_heads: bool,
+}
+
+impl List {
+    fn new(kind: Kind) -> List {
+        List { kind, items: Vec::new(), pages: 0, caching: None, for_heads: false }
+    }
 }
 
 impl Conversation {
@@ -82,6 +96,7 @@ impl Conversation {
             list: None,
             to_list: BTreeSet::new(),
             said_changed: BTreeSet::new(),
+            heads_wanted: false,
             probing: false,
             ping: None,
             garbage: 0,
@@ -106,11 +121,12 @@ impl Conversation {
             Waiter::Caller { slot, .. } => slot.answer(Answer::Fault(fault)),
             Waiter::Own(Purpose::List(_)) if self.has_served() => {
                 log::warn!("{}: {fault}; its old list stays", self.server.name);
-                self.list = None;
-                self.list_next();
+                self.list_over();
             }
             Waiter::Own(Purpose::Initialize | Purpose::Discover | Purpose::List(_)) => self.fail(fault),
             Waiter::Own(Purpose::Listen) => self.link.listen_over(id, false),
+            // Too busy for a ping is not deaf.
+            Waiter::Own(Purpose::Probe) if fault.kind == FaultKind::Busy => self.heard(),
             // An unanswered ping is counted by the machine; what was told is told anew to the next session.
             Waiter::Own(Purpose::Probe | Purpose::Told) => log::debug!("{}: {fault}", self.server.name),
         }
@@ -178,11 +194,19 @@ impl Conversation {
     }
 
     /// The server cannot be used any more; said once.
-    pub fn fail(&mut self, fault: Fault) {
+    pub fn fail(&mut self, mut fault: Fault) {
+        // What ends one call is nobody's fault. It ends a life only where the server answers so whatever it is asked, and
+        // then it is not asked again at once.
+        if class(fault.kind) == Class::Nobody && fault.kind != FaultKind::Stopped {
+            fault.kind = FaultKind::BadUpstream;
+        }
         if self.stage != Stage::Failed {
             self.stage = Stage::Failed;
             self.server.close(self.life);
             self.link.life_over(&fault);
+            if let Some(pause) = fault.retry_in {
+                self.tell(Event::NotBefore(self.life, pause), None);
+            }
             self.tell(Event::Failed(self.life, fault.kind), Some(fault));
         }
     }
@@ -237,8 +261,7 @@ impl Conversation {
         let message = text::shorten(message.as_deref().unwrap_or(error), 200);
         if self.has_served() && method != "initialize" {
             log::warn!("{}: {method} was refused: {message}; its old list stays", self.server.name);
-            self.list = None;
-            return self.list_next();
+            return self.list_over();
         }
         let message = format!("{method}: the server answered an error: {message}");
         let hint = format!("its log may say more: mcpvisor upstream logs {}", self.server.name);
@@ -246,7 +269,39 @@ impl Conversation {
     }
 
     fn list(&mut self, kind: Kind) {
-        self.list_page(List { kind, items: Vec::new(), pages: 0 }, "{}".to_owned());
+        let for_heads = kind == Kind::Tools && std::mem::take(&mut self.heads_wanted);
+        self.list_page(List { for_heads, ..List::new(kind) }, "{}".to_owned());
+    }
+
+    /// It will not be read to its end.
+    fn list_over(&mut self) {
+        if self.list.take().is_some_and(|list| list.for_heads) {
+            self.link.heads_are_known();
+        }
+        self.list_next();
+    }
+
+    /// Clients doubt what we know.
+    pub fn list_what_is_wanted(&mut self) {
+        let wanted = self.link.to_list();
+        if self.stage == Stage::Serving {
+            self.to_list.extend(wanted);
+            self.list_next();
+        }
+    }
+
+    /// A call waits for the tools to be listed: from here on, not since before.
+    pub fn list_for_heads(&mut self) {
+        match self.stage {
+            Stage::Serving => {
+                self.heads_wanted = true;
+                self.to_list.insert(Kind::Tools);
+                self.list_next();
+            }
+            Stage::Greeting | Stage::Discovering | Stage::GreetingAgain | Stage::Failed => {
+                self.link.heads_are_known();
+            }
+        }
     }
 
     fn list_next(&mut self) {
@@ -262,22 +317,30 @@ impl Conversation {
         // again that it changed.
         if self.ask(Purpose::List(list.kind), list.kind.method(), params).is_some() {
             self.list = Some(list);
+        } else if list.for_heads {
+            self.link.heads_are_known();
         }
     }
 
     fn listed(&mut self, result: &str) {
         let Some(mut list) = self.list.take() else { return };
-        let (name, what) = (&self.server.name, list.kind.array());
+        let (name, what, method) = (self.server.name.clone(), list.kind.array(), list.kind.method());
         if self.era == Era::Modern && !is_complete(result) {
-            return self.refused(list.kind.method(), "{\"message\":\"a result that is not complete\"}");
+            self.list = Some(list);
+            return self.refused(method, "{\"message\":\"a result that is not complete\"}");
         }
         let Some(page) = items::page(list.kind, result) else {
-            return self.refused(list.kind.method(), "{\"message\":\"a result without the list\"}");
+            self.list = Some(list);
+            return self.refused(method, "{\"message\":\"a result without the list\"}");
         };
         if page.malformed > 0 {
             log::warn!("{name}: {} entries of its list of {what} have no key", page.malformed);
         }
         list.items.extend(page.items);
+        if self.era == Era::Modern {
+            let page = Caching::of(result);
+            list.caching = Some(list.caching.map_or(page, |before| before.and(page)));
+        }
         list.pages += 1;
         match page.next {
             Some(cursor) if list.pages < LIST_PAGES_MAX && list.items.len() < ITEMS_MAX => {
@@ -289,25 +352,29 @@ impl Conversation {
                     log::warn!("{name}: its list of {what} was cut at {count} entries on {pages} pages");
                     list.items.truncate(ITEMS_MAX);
                 }
-                self.complete(list.kind, list.items);
+                self.complete(list);
             }
         }
     }
 
-    fn complete(&mut self, kind: Kind, mut items: Vec<Item>) {
+    fn complete(&mut self, list: List) {
+        let List { kind, mut items, caching, for_heads, .. } = list;
         if kind == Kind::Tools && self.era == Era::Modern && self.link.is_remote() {
             self.mirror(&mut items);
         }
-        let changed = self.server.listed(kind, items);
+        if for_heads {
+            self.link.heads_are_known();
+        }
+        let listed = self.server.listed(kind, items, caching.unwrap_or(Caching::NONE));
         let said = self.said_changed.remove(&kind);
         if self.stage == Stage::Discovering {
             self.stage = Stage::Serving;
             self.server.open(self.link.clone());
             self.server.say(&self.link, &Said::Ready);
             self.tell(Event::Discovered(self.life), None);
-        } else if changed {
+        } else if listed == Listed::Changed {
             self.server.tell(Report::Listed(self.life));
-        } else if said && kind != Kind::Templates {
+        } else if said && listed == Listed::Same && kind != Kind::Templates {
             // It is for the server to say what a change is; those who look at it alone hear that it said so.
             self.server.say(&self.link, &Said::Notification { method: kind.changed(), params: None });
         }

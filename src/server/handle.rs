@@ -11,12 +11,15 @@ use super::status::Status;
 use super::supervisor::{self, Change, Resting};
 use crate::base::fault::{Fault, FaultKind};
 use crate::base::id::{CallId, Life, ServerName, Slug};
+use crate::base::limits::LIST_AGAIN_MIN;
 use crate::base::time::Time;
 use crate::engine::watched::Happened;
+use crate::mcp::caching::Caching;
 use crate::mcp::era::Era;
 use crate::mcp::features::Feature;
 use crate::mcp::handshake::Greeting;
 use crate::mcp::items::{Item, Kind};
+use crate::sys::clock;
 use crate::sys::logfile::LogFile;
 use crossbeam_channel::Sender;
 use parking_lot::{Mutex, RwLock};
@@ -69,26 +72,59 @@ pub struct Server {
 }
 
 /// What the server said of itself, kept across lives.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug)]
 pub struct Known {
     pub greeting: Option<Arc<Greeting>>,
     /// By kind; `None` until it has listed them once.
     lists: [Option<Arc<Vec<Item>>>; 4],
+    /// For how long each was good, and when it came.
+    cachings: [(Caching, Time); 4],
+    /// When somebody last doubted a list.
+    doubted: [Option<Time>; 4],
+}
+
+impl Default for Known {
+    fn default() -> Known {
+        Known {
+            greeting: None,
+            lists: [const { None }; 4],
+            cachings: [(Caching::NONE, Time::ZERO); 4],
+            doubted: [None; 4],
+        }
+    }
 }
 
 impl Known {
     pub(super) fn new(greeting: Greeting, lists: [Option<Vec<Item>>; 4]) -> Known {
-        Known { greeting: Some(Arc::new(greeting)), lists: lists.map(|list| list.map(Arc::new)) }
+        Known {
+            greeting: Some(Arc::new(greeting)),
+            lists: lists.map(|list| list.map(Arc::new)),
+            ..Known::default()
+        }
     }
 
     pub fn list(&self, kind: Kind) -> Option<Arc<Vec<Item>>> {
         self.lists[kind as usize].clone()
     }
 
+    /// What is left of the time that the server gave this list.
+    pub fn caching(&self, kind: Kind, now: Time) -> Caching {
+        let (caching, since) = self.cachings[kind as usize];
+        caching.aged(now.since(since))
+    }
+
     /// Whether it has been ready once: its tools are the first that it lists.
     pub fn has_listed(&self) -> bool {
         self.lists[Kind::Tools as usize].is_some()
     }
+}
+
+/// What became of a list.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Listed {
+    First,
+    Changed,
+    Same,
 }
 
 /// What a server says of its own accord, and nobody here answers.
@@ -261,17 +297,51 @@ impl Server {
         *self.known.write() = known;
     }
 
-    /// Whether it is another list than before.
-    pub(super) fn listed(&self, kind: Kind, items: Vec<Item>) -> bool {
+    /// What it lists, and for how long that is good.
+    pub(super) fn listed(&self, kind: Kind, items: Vec<Item>, caching: Caching) -> Listed {
         let mut known = self.known.write();
+        known.cachings[kind as usize] = (caching, clock::now());
         let list = &mut known.lists[kind as usize];
-        let changed = list.as_ref().is_none_or(|known| **known != items);
-        if changed {
-            *list = Some(Arc::new(items));
-            // Under the lock: whoever sees the new list sees that the lists have changed, too.
-            self.board.lists_changed();
+        let listed = match list {
+            None => Listed::First,
+            Some(before) if **before != items => Listed::Changed,
+            Some(_) => return Listed::Same,
+        };
+        *list = Some(Arc::new(items));
+        // Under the lock: whoever sees the new list sees that the lists have changed, too.
+        self.board.lists_changed();
+        listed
+    }
+
+    /// A client wants this list. What its server gave no longer time for is listed anew; where it gave none at all, that is
+    /// done if it would not say by itself that it has changed.
+    pub fn list_if_stale(&self, kind: Kind, now: Time) {
+        let Some(link) = self.link().filter(|link| link.era() == Era::Modern) else { return };
+        let known = self.known();
+        if known.list(kind).is_none() {
+            return;
         }
-        changed
+        let (caching, since) = known.cachings[kind as usize];
+        let stale = now.since(since) >= caching.ttl && !(caching.ttl.is_zero() && link.tells_of(kind));
+        if stale && now.since(since) >= LIST_AGAIN_MIN {
+            self.list_anew(&link, kind, now);
+        }
+    }
+
+    /// There is reason to think that a modern server's list is another one by now.
+    pub fn list_if_doubted(&self, kind: Kind, now: Time) {
+        if let Some(link) = self.link().filter(|link| link.era() == Era::Modern) {
+            self.list_anew(&link, kind, now);
+        }
+    }
+
+    fn list_anew(&self, link: &Link, kind: Kind, now: Time) {
+        let mut known = self.known.write();
+        let doubted = &mut known.doubted[kind as usize];
+        if doubted.is_none_or(|before| now.since(before) >= LIST_AGAIN_MIN) {
+            *doubted = Some(now);
+            link.list_anew(kind);
+        }
     }
 
     pub(super) fn say(&self, link: &Arc<Link>, said: &Said<'_>) {

@@ -21,7 +21,7 @@ use parking_lot::Mutex;
 use std::borrow::Cow;
 use std::collections::BTreeSet;
 use std::os::fd::OwnedFd;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU8, AtomicU64, Ordering};
 use std::sync::{Arc, OnceLock};
 
 /// Who waits for an answer.
@@ -55,6 +55,8 @@ pub struct Link {
     modern: OnceLock<Mutex<Listening>>,
     /// How many calls of clients have gone to this life; `LEFT` once no more may.
     used: AtomicU64,
+    /// Lists that somebody wants read anew, a bit for each.
+    to_list: AtomicU8,
 }
 
 /// More calls than there can be.
@@ -102,6 +104,34 @@ impl Link {
         }
     }
 
+    /// Whether a modern server tells by itself that this list has changed.
+    pub(super) fn tells_of(&self, kind: Kind) -> bool {
+        self.modern.get().is_some_and(|modern| modern.lock().tells_of(kind))
+    }
+
+    /// Has the life's thread read a list anew.
+    pub(super) fn list_anew(&self, kind: Kind) {
+        self.to_list.fetch_or(1 << kind as u8, Ordering::AcqRel);
+        match &self.way {
+            Way::Pipe(outbox) => outbox.wake(),
+            Way::Remote(remote) => remote.wake(),
+        }
+    }
+
+    /// The lists that are to be read anew; said once.
+    pub(super) fn to_list(&self) -> impl Iterator<Item = Kind> + use<> {
+        let wanted = self.to_list.swap(0, Ordering::AcqRel);
+        Kind::ALL.into_iter().filter(move |kind| wanted & (1 << *kind as u8) != 0)
+    }
+
+    /// The tools were listed again, or will not be: what waits for their heads waits no longer.
+    pub(super) fn heads_are_known(&self) {
+        match &self.way {
+            Way::Pipe(_) => (),
+            Way::Remote(remote) => remote.heads_are_known(),
+        }
+    }
+
     /// Has the server tell us of changes, if it can.
     pub(super) fn listen(&self) {
         if let Some(modern) = self.modern.get() {
@@ -138,7 +168,14 @@ impl Link {
     }
 
     fn over_way(life: Life, way: Way) -> Link {
-        Link { life, calls: Mutex::new(Calls::new()), way, modern: OnceLock::new(), used: AtomicU64::new(0) }
+        Link {
+            life,
+            calls: Mutex::new(Calls::new()),
+            way,
+            modern: OnceLock::new(),
+            used: AtomicU64::new(0),
+            to_list: AtomicU8::new(0),
+        }
     }
 
     /// Whether the server runs elsewhere.

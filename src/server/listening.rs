@@ -11,6 +11,7 @@ use crate::mcp::calls::NewCall;
 use crate::mcp::envelope;
 use crate::mcp::features::Feature;
 use crate::mcp::handshake::{self, Greeting};
+use crate::mcp::items::{Kind, LISTENED};
 use crate::sys::clock;
 use std::collections::BTreeSet;
 
@@ -30,20 +31,21 @@ pub struct Listening {
 
 impl Listening {
     pub fn new(greeting: &Greeting, features: &[Feature]) -> Listening {
-        const LISTS: [(&str, &str); 3] = [
-            ("tools", "toolsListChanged"),
-            ("prompts", "promptsListChanged"),
-            ("resources", "resourcesListChanged"),
-        ];
-        let announced = LISTS.iter().filter(|(capability, _)| greeting.can(capability, "listChanged"));
+        let announced = LISTENED.iter().filter(|(_, kind)| greeting.can(kind.capability(), "listChanged"));
         Listening {
             features: features.to_vec(),
-            lists: announced.map(|(_, name)| *name).collect(),
+            lists: announced.map(|(name, _)| *name).collect(),
             watches: greeting.can("resources", "subscribe"),
             uris: BTreeSet::new(),
             open: None,
             refused: false,
         }
+    }
+
+    /// Whether a change of this list is told.
+    pub(super) fn tells_of(&self, kind: Kind) -> bool {
+        let names = LISTENED.iter().find(|(_, listed)| listed.changed() == kind.changed());
+        !self.refused && names.is_some_and(|(name, _)| self.lists.contains(name))
     }
 
     pub(super) fn watch(&mut self, link: &Link, uris: BTreeSet<String>) {

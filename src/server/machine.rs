@@ -31,6 +31,7 @@ use crate::base::time::Time;
 use crate::diagnose::{Class, class};
 use serde::{Deserialize, Serialize};
 use std::collections::VecDeque;
+use std::time::Duration;
 
 /// Everything that can happen to a server.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -63,6 +64,8 @@ pub enum Event {
     Discovered(Life),
     /// The life still runs but is useless.
     Failed(Life, FaultKind),
+    /// Should this life fail, the server asks not to be tried again for so long. Comes before the failure.
+    NotBefore(Life, Duration),
     /// It answered the probe, or spoke at all.
     ProbeOk(Life),
     /// The leader's exit was seen; it is not reaped yet.
@@ -115,6 +118,9 @@ pub struct Server {
     asleep: bool,
     /// It was ready since it was enabled or its entry changed.
     proven: bool,
+    /// No try before this, unless a human asks.
+    #[serde(default)]
+    not_before: Option<Time>,
     /// The newest life that the gate gave; a smaller number is an echo.
     newest: Life,
     /// Consecutive failures; the exponent of the backoff.
@@ -266,6 +272,7 @@ macro_rules! of_a_life {
             | Event::Greeted(_)
             | Event::Discovered(_)
             | Event::Failed(..)
+            | Event::NotBefore(..)
             | Event::ProbeOk(_)
             | Event::Exited(..)
             | Event::Gone(_)
@@ -318,6 +325,7 @@ impl Server {
             engine_away: false,
             asleep,
             proven: false,
+            not_before: None,
             newest: Life(0),
             streak: 0,
             failures: 0,
@@ -370,6 +378,7 @@ impl Server {
         self.proven = false;
         self.given_up = 0;
         self.carried = None;
+        self.not_before = None;
     }
 
     /// 2. Some speak of one life, or of one moment. What speaks of another one stops here.
@@ -392,6 +401,7 @@ impl Server {
             | Event::Greeted(life)
             | Event::Discovered(life)
             | Event::Failed(life, _)
+            | Event::NotBefore(life, _)
             | Event::ProbeOk(life)
             | Event::Exited(life, _)
             | Event::Paused(life)

@@ -4,17 +4,15 @@
 //! who writes takes all that is queued with the next write: many callers at once cost few writes. What the pipe does
 //! not take is left to the life's thread.
 
+use super::in_flight::IN_FLIGHT;
 use crate::base::fault::{Fault, FaultKind};
-use crate::base::limits::{IN_FLIGHT_BYTES_MAX, OUTBOX_BYTES_MAX};
+use crate::base::limits::OUTBOX_BYTES_MAX;
 use crate::sys::wake::Wake;
 use nix::errno::Errno;
 use parking_lot::Mutex;
 use std::os::fd::OwnedFd;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
-
-/// Bytes accepted and not yet written, toward all servers of this process.
-static QUEUED_BYTES: AtomicUsize = AtomicUsize::new(0);
+use std::sync::atomic::{AtomicBool, Ordering};
 
 #[derive(Debug)]
 pub struct Outbox {
@@ -53,7 +51,9 @@ impl Outbox {
         let Some(stdin) = &state.stdin else {
             return Err(Fault::new(FaultKind::Stopped, "the server's stdin is closed"));
         };
-        if queued + line.len() > OUTBOX_BYTES_MAX.max(line.len()) || (queued > 0 && over_budget(line.len())) {
+        if queued + line.len() > OUTBOX_BYTES_MAX.max(line.len())
+            || (queued > 0 && IN_FLIGHT.is_over(line.len()))
+        {
             let message = format!("the server does not read its input: {queued} bytes wait already");
             return Err(
                 Fault::new(FaultKind::Busy, message).hint("it is overloaded or stuck; try again later")
@@ -63,7 +63,7 @@ impl Outbox {
             // What is under way ends with the life: by its exit, or because it is of no use any more.
             return Ok(());
         }
-        QUEUED_BYTES.fetch_add(line.len(), Ordering::Relaxed);
+        IN_FLIGHT.take(line.len());
         if state.writing || queued > 0 {
             state.queue.extend_from_slice(&line);
             return Ok(());
@@ -93,10 +93,10 @@ impl Outbox {
         loop {
             let (count, broken) = write(stdin, &bytes[sent..]);
             sent += count;
-            QUEUED_BYTES.fetch_sub(count, Ordering::Relaxed);
+            IN_FLIGHT.give_back(count);
             let mut state = self.state.lock();
             if broken || state.stdin.is_none() {
-                QUEUED_BYTES.fetch_sub(bytes.len() - sent, Ordering::Relaxed);
+                IN_FLIGHT.give_back(bytes.len() - sent);
                 state.broken |= broken;
                 state.empty();
             } else if sent < bytes.len() {
@@ -130,6 +130,11 @@ impl Outbox {
         state.stdin.clone().filter(|_| !state.writing && !state.queue.is_empty())
     }
 
+    /// Wakes the life's thread.
+    pub fn wake(&self) {
+        self.wake.wake();
+    }
+
     /// The server has closed its stdin, or has ended.
     pub fn is_broken(&self) -> bool {
         self.needs_life.load(Ordering::Acquire) && self.state.lock().broken
@@ -145,7 +150,7 @@ impl Outbox {
 
 impl State {
     fn empty(&mut self) {
-        QUEUED_BYTES.fetch_sub(self.queue.len() - self.sent, Ordering::Relaxed);
+        IN_FLIGHT.give_back(self.queue.len() - self.sent);
         self.queue = Vec::new();
         self.sent = 0;
     }
@@ -155,10 +160,6 @@ impl Drop for Outbox {
     fn drop(&mut self) {
         self.state.get_mut().empty();
     }
-}
-
-fn over_budget(more: usize) -> bool {
-    QUEUED_BYTES.load(Ordering::Relaxed).saturating_add(more) > IN_FLIGHT_BYTES_MAX
 }
 
 /// As much as the pipe takes now, and whether it is broken.

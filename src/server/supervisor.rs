@@ -665,6 +665,7 @@ impl Supervisor {
                 let endpoint = engine.engine().endpoint();
                 Fault::new(kind, format!("engine {endpoint} has not answered yet"))
             }
+            (FaultKind::Busy, _) => Fault::new(kind, "it asked not to be tried again yet"),
             (kind, _) => Fault::new(kind, kind.name()),
         }
     }

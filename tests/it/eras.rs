@@ -1,6 +1,10 @@
 //! In which era a server is spoken to: every row of the table of answers to `server/discover`, against the real binary
 //! with the demo server behind it, and what is remembered of it.
-#![allow(clippy::unwrap_used, reason = "tests fail by panicking")]
+#![allow(
+    clippy::unwrap_used,
+    clippy::disallowed_methods,
+    reason = "tests fail by panicking, and measure time"
+)]
 
 use crate::support::daemon::{Daemon, server};
 use crate::support::{TempDir, demo_entry, http};
@@ -184,4 +188,32 @@ fn a_modern_server_tells_of_changes() {
     modern_call(&daemon, "change_tools", json!({}));
     daemon.wait_until("one more tool", |status| server(status, "demo")["tools"] == before + 1);
     assert_eq!(server(&daemon.status(), "demo")["calls"], 0, "listening is no call");
+    assert_eq!(daemon.output().1.matches("what it lists has changed").count(), 1, "said once");
+}
+
+/// A server that was greeted in the other era is described at once, while it is begun anew for the client's: what it said
+/// holds, and its lists can change.
+#[test]
+fn discovery_waits_for_nobody() {
+    let switches = "--era either --start-delay 3000";
+    let daemon = check("legacy", switches, json!({}), "legacy", 0);
+    let meta = json!({
+        "io.modelcontextprotocol/protocolVersion": "2026-07-28",
+        "io.modelcontextprotocol/clientCapabilities": {},
+    });
+    let params = json!({ "_meta": meta });
+    let body =
+        json!({ "jsonrpc": "2.0", "id": 1, "method": "server/discover", "params": params }).to_string();
+    let headers = [
+        ("content-type", "application/json"),
+        ("accept", "application/json, text/event-stream"),
+        ("mcp-protocol-version", "2026-07-28"),
+        ("mcp-method", "server/discover"),
+    ];
+    let begun = std::time::Instant::now();
+    let full = http::request(daemon.address(), "POST", "/mcp/s/demo", &headers, &body);
+    assert!(begun.elapsed() < Duration::from_millis(1500), "{:?}", begun.elapsed());
+    let answer: Value = serde_json::from_str(&full.body).unwrap();
+    assert_eq!(answer["result"]["capabilities"], json!({ "tools": { "listChanged": true } }), "{answer:#}");
+    daemon.wait_until("the other era", |status| server(status, "demo")["era"] == "modern");
 }

@@ -352,6 +352,7 @@ fn discovery_and_lists_say_what_the_era_wants() {
         !lines.is_empty() && lines.iter().all(|line| !line.contains("io.modelcontextprotocol")),
         "{lines:?}"
     );
+    assert!(!daemon.output().1.contains("what it lists has changed"), "first lists are no change");
     let (status, unknown) = ask(&daemon, "/mcp", "unknown/method", &json!({}));
     assert_eq!((status, unknown["error"]["code"].as_i64()), (404, Some(-32601)), "{unknown}");
     let (status, unknown) = ask(&daemon, "/mcp", "tools/list", &json!({"cursor": "x"}));

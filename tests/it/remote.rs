@@ -7,7 +7,9 @@
 )]
 
 mod broken;
+mod lists;
 mod modern;
+mod patience;
 mod real;
 mod sse;
 mod tls;
@@ -110,6 +112,9 @@ fn events_as_the_wild_writes_them() {
             None => out.raw(&format!("event: message\nid: 1\ndata: {answer}\n\n")),
             Some("crlf") => out.raw(&format!(": hi\r\n\r\ndata: {head}\r\ndata: {tail}\r\nid: 1\r\n\r\n")),
             Some("bom") => out.raw(&format!("\u{feff}data:{answer}\n\n")),
+            Some("typed") => {
+                out.raw(&format!("event: ping\ndata: now\n\nevent: message\ndata: {answer}\n\n"));
+            }
             Some("cr") => out.raw(&format!("retry: 10\rdata: {answer}\r\r")),
             Some("pieces") => {
                 let whole = format!("id: 0\ndata: \n\ndata: {progress}\n\n: x\n\ndata: {answer}\n\n");
@@ -122,9 +127,10 @@ fn events_as_the_wild_writes_them() {
     });
     let daemon = behind(&upstream);
     let mut client = daemon.client();
-    for how in ["crlf", "bom", "cr", "pieces"] {
+    for how in ["crlf", "bom", "cr", "pieces", "typed"] {
         assert_eq!(client.text("a__run", json!({ "how": how })), format!(r#"{{"how":"{how}"}}"#));
     }
+    assert!(!daemon.output().1.contains("a message of it is"), "what is no message is no broken one");
     let call = client.begin_call(json!("p"), "a__run", json!({ "how": "pieces" }), Some(json!("tok")));
     let mut pending = call.open();
     assert_eq!(pending.next().unwrap()["params"]["progressToken"], "tok");

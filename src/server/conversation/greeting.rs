@@ -3,7 +3,7 @@
 //! A life that has taken the wrong first message for good makes way for another one; nobody is to blame for that, so
 //! nothing is counted.
 
-use super::{Conversation, Stage};
+use super::{Conversation, List, Stage};
 use crate::base::fault::{Fault, FaultKind};
 use crate::base::id::CallId;
 use crate::base::time::Time;
@@ -153,7 +153,7 @@ impl Conversation {
         if self.to_list.remove(&Kind::Tools) {
             self.list(Kind::Tools);
         } else {
-            self.complete(Kind::Tools, Vec::new());
+            self.complete(List::new(Kind::Tools));
         }
     }
 

@@ -195,6 +195,10 @@ impl Server {
                 give_up(life, step, slot, Verdict::Fault(fault), turn)
             }
             Event::Failed(_, fault) => give_up(life, step, slot, Verdict::Fault(fault), turn),
+            Event::NotBefore(_, pause) => {
+                self.not_before = Some(turn.now + pause);
+                same
+            }
             Event::FirstSign(_) => {
                 leave(slot, turn);
                 Phase::Connecting { life, step, slot: false, deadline }
@@ -265,6 +269,10 @@ impl Server {
             }
             Event::Idle(_) if turn.policy.lazy => close_input(life, Verdict::Idle, turn),
             Event::Failed(_, fault) => close_input(life, Verdict::Fault(fault), turn),
+            Event::NotBefore(_, pause) => {
+                self.not_before = Some(turn.now + pause);
+                same
+            }
             Event::Exited(_, fault) => clear(life, Verdict::Fault(fault), turn),
             Event::Gone(_) => self.conclude(Verdict::Fault(FaultKind::Exited), turn),
             Event::ProbeOk(_) => Phase::Ready { life, settles, probe: next_probe(turn) },
@@ -330,6 +338,10 @@ impl Server {
             Event::Failed(_, fault) => close_input(life, Verdict::Fault(fault), turn),
             Event::Exited(_, fault) => clear(life, Verdict::Fault(fault), turn),
             Event::Gone(_) => self.conclude(Verdict::Fault(FaultKind::Exited), turn),
+            Event::NotBefore(_, pause) => {
+                self.not_before = Some(turn.now + pause);
+                same
+            }
             Event::Idle(_)
             | Event::Want(true)
             | Event::Block(None)
@@ -382,6 +394,13 @@ impl Server {
                 }
             },
             Event::Gone(_) => self.conclude(verdict, turn),
+            Event::NotBefore(_, pause) => {
+                // Whoever had it stopped has not asked the server.
+                if let Verdict::Fault(_) = verdict {
+                    self.not_before = Some(turn.now + pause);
+                }
+                same
+            }
             Event::Due => Phase::Stopping { life, rung: climb(life, rung, turn), verdict },
             Event::Want(true)
             | Event::Block(None)
@@ -401,13 +420,16 @@ impl Server {
         }
     }
 
-    /// Into the line for a start, unless the entry or the engine forbids it.
+    /// Into the line for a start, unless the entry, the engine or the server itself forbids it.
     fn start(&mut self, turn: &mut Turn<'_>) -> Phase {
         if let Some(fault) = self.blocked {
             return Phase::Blocked { fault };
         }
         if self.engine_away {
             return Phase::Stranded;
+        }
+        if let Some(until) = self.not_before.filter(|at| *at > turn.now) {
+            return Phase::Waiting { until, fault: FaultKind::Busy };
         }
         turn.out.push(Action::AskGate);
         Phase::Queued
@@ -416,6 +438,7 @@ impl Server {
     fn enter_ready(&mut self, life: Life, turn: &Turn<'_>) -> Phase {
         self.proven = true;
         self.asleep = turn.policy.lazy;
+        self.not_before = None;
         let unsettled = self.streak > 0 || self.incident.is_some();
         let settles = unsettled.then(|| turn.now + turn.policy.settle);
         Phase::Ready { life, settles, probe: next_probe(turn) }
@@ -474,7 +497,9 @@ impl Server {
                 Phase::Parked { fault }
             }
             Class::Server => self.book(fault, turn),
-            Class::Host => Phase::Waiting { until: turn.now + host_retry(fault, turn.policy), fault },
+            Class::Host => {
+                Phase::Waiting { until: self.not_before(turn.now + host_retry(fault, turn.policy)), fault }
+            }
             Class::Nobody => self.start(turn),
         }
     }
@@ -496,10 +521,16 @@ impl Server {
         if policy.auto_disable && (self.tally.len() >= attempts || self.given_up > 0) {
             self.given_up = self.given_up.saturating_add(1);
             let pause = doubled(policy.probation_first, self.given_up, policy.probation_max, turn);
-            return Phase::AutoDisabled { fault, until: policy.probation.then_some(turn.now + pause) };
+            let until = policy.probation.then(|| self.not_before(turn.now + pause));
+            return Phase::AutoDisabled { fault, until };
         }
         let pause = doubled(policy.backoff_first, self.streak, policy.retry_backoff_max, turn);
-        Phase::Backoff { until: turn.now + pause, fault }
+        Phase::Backoff { until: self.not_before(turn.now + pause), fault }
+    }
+
+    /// The moment of the next try, or the later one that the server asked for.
+    fn not_before(&self, at: Time) -> Time {
+        self.not_before.map_or(at, |asked| asked.max(at))
     }
 }
 

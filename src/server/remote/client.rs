@@ -3,22 +3,20 @@
 //! It knows nothing of sessions or JSON-RPC. Each thread has an agent of its own, so that cutting one request cuts no
 //! other.
 
+use super::tls::{self, Tickets};
 use super::trouble::Trouble;
 use super::upstream::Upstream;
 use crate::base::fault::{Fault, FaultKind};
 use crate::base::limits::{REMOTE_CONNECT, REMOTE_KEEP_ALIVE, REMOTE_REDIRECTS_MAX, REMOTE_WRITE};
 use crate::base::text;
-use crate::base::time::Time;
+use crate::http::date;
 use crate::http::url::Url;
 use crate::sys::clock;
-use parking_lot::Mutex;
 use std::io::{self, Read};
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 use ureq::config::Config;
-use ureq::tls::{Certificate, RootCerts, TlsConfig};
-use ureq::{Agent, BodyReader, Proxy, SendBody};
+use ureq::{Agent, BodyReader, Proxy, ProxyProtocol, SendBody};
 
 /// 32 KiB hold every head; more is a broken server.
 const HEAD_BYTES_MAX: usize = 32 << 10;
@@ -30,6 +28,18 @@ pub type Headers<'a> = [(&'a str, &'a str)];
 pub struct Client {
     config: Config,
     headers: Vec<(String, String)>,
+    tickets: Tickets,
+}
+
+/// How long an answer may take.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Patience {
+    /// Its head, and then its body.
+    Answer(Duration),
+    /// It stays open: without a byte for so long it is lost.
+    Silence(Duration),
+    /// Whoever waits for it cuts it.
+    Caller,
 }
 
 /// What came back, the body still to be read.
@@ -49,9 +59,10 @@ pub struct Reply {
 
 impl Client {
     pub fn new(upstream: &Upstream) -> Client {
-        let tls = upstream.url.is_https().then(tls).unwrap_or_default();
         // Nobody means a proxy for their own machine (Go's rule, too).
         let proxy = if upstream.url.is_loopback() { None } else { Proxy::try_from_env() };
+        let tls_to_proxy = proxy.as_ref().is_some_and(|proxy| proxy.protocol() == ProxyProtocol::Https);
+        let tls = (upstream.url.is_https() || tls_to_proxy).then(tls::config).unwrap_or_default();
         let config = Config::builder()
             .http_status_as_error(false)
             .max_redirects(0)
@@ -68,29 +79,35 @@ impl Client {
             .max_idle_connections_per_host(1)
             .max_idle_age(REMOTE_KEEP_ALIVE)
             .build();
-        Client { config, headers: upstream.headers.clone() }
+        Client { config, headers: upstream.headers.clone(), tickets: Tickets::default() }
     }
 
     /// With connections of its own; `shutdown` cuts them.
     pub fn agent(&self) -> Agent {
-        self.config.new_agent()
+        self.tickets.agent(&self.config)
     }
 
-    /// `patience`: for the head, and for the body after it. `sent` is set when the body begins to be sent.
+    /// `sent` is set when the body begins to be sent.
     pub fn post(
         &self,
         agent: &Agent,
         url: &Url,
         headers: &Headers<'_>,
         line: &[u8],
-        patience: Option<Duration>,
+        patience: Patience,
         sent: &AtomicBool,
     ) -> Result<Reply, Trouble> {
         let length = line.len().to_string();
+        let (answer, silence) = match patience {
+            Patience::Answer(span) => (Some(span), None),
+            Patience::Silence(span) => (None, Some(span)),
+            Patience::Caller => (None, None),
+        };
         self.follow(url, |url| {
             let mut body = Tracked { rest: line, sent };
             let config = agent.post(url.full()).config();
-            let mut request = config.timeout_recv_response(patience).timeout_recv_body(patience).build();
+            let config = config.timeout_recv_response(answer).timeout_recv_body(answer);
+            let mut request = config.timeout_per_read(silence).build();
             for (name, value) in self.headers(headers) {
                 request = request.header(name, value);
             }
@@ -167,8 +184,7 @@ impl Client {
                 content_type: media.split(';').next().unwrap_or_default().trim().to_ascii_lowercase(),
                 session: header("mcp-session-id").map(str::to_owned),
                 retry_after: header("retry-after")
-                    .and_then(|text| text.trim().parse().ok())
-                    .map(Duration::from_secs),
+                    .and_then(|text| date::retry_after(text, header("date"), clock::wall())),
                 challenge: header("www-authenticate").map(|text| text::shorten(text, 200)),
                 moved: (at != *url).then_some(at),
                 body: response.into_body().into_with_config().limit(u64::MAX).reader(),
@@ -196,34 +212,4 @@ impl Read for Tracked<'_> {
         self.sent.store(true, Ordering::Release);
         self.rest.read(buffer)
     }
-}
-
-/// The host's roots, or the bundled ones where it has none (a scratch container, an appliance).
-fn tls() -> TlsConfig {
-    let provider = Arc::new(rustls::crypto::ring::default_provider());
-    let roots = roots().map_or(RootCerts::WebPki, RootCerts::Specific);
-    TlsConfig::builder().root_certs(roots).unversioned_rustls_crypto_provider(provider).build()
-}
-
-type Roots = Arc<Vec<Certificate<'static>>>;
-
-/// Reading them costs some ms; they change when the host is updated.
-const ROOTS_AGE_MAX: Duration = Duration::from_secs(10 * 60);
-
-fn roots() -> Option<Roots> {
-    static KNOWN: Mutex<Option<(Time, Roots)>> = Mutex::new(None);
-    let mut known = KNOWN.lock();
-    let now = clock::now();
-    let fresh = known.as_ref().filter(|(read, _)| now.since(*read) < ROOTS_AGE_MAX);
-    let roots = fresh.map(|(_, roots)| roots.clone()).unwrap_or_else(|| {
-        let native = rustls_native_certs::load_native_certs();
-        for error in native.errors {
-            log::debug!("read the host's root certificates: {error}");
-        }
-        let certs = native.certs.iter().map(|cert| Certificate::from_der(cert).to_owned());
-        let roots = Roots::new(certs.collect());
-        *known = Some((now, roots.clone()));
-        roots
-    });
-    (!roots.is_empty()).then_some(roots)
 }

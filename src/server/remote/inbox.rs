@@ -6,6 +6,7 @@ use crate::base::limits::REMOTE_INBOX_BYTES_MAX;
 use crate::sys::wake::Wake;
 use parking_lot::{Condvar, Mutex};
 use std::collections::VecDeque;
+use std::sync::Arc;
 
 /// What the life's thread hears.
 #[derive(Debug, PartialEq)]
@@ -20,6 +21,10 @@ pub enum Heard {
     Status(CallId, u16, Fault),
     /// The session is lost: greet the server again; what waits is sent after that.
     Renew,
+    /// A call waits for the tools to be listed anew.
+    Parked,
+    /// That was in vain: the server's own error stands.
+    Refused(CallId, Arc<str>),
     /// The server cannot be used.
     Failed(Fault),
     /// The session has been ended.
@@ -65,6 +70,11 @@ impl Inbox {
         true
     }
 
+    /// Has the life's thread look around.
+    pub fn wake(&self) {
+        self.wake.wake();
+    }
+
     pub fn pop(&self) -> Option<Heard> {
         let mut state = self.state.lock();
         let heard = state.heard.pop_front()?;
@@ -85,7 +95,13 @@ fn size(heard: &Heard) -> usize {
     match heard {
         // What it costs beside its text is little, and is counted so that empty lines are bounded, too.
         Heard::Line(line) | Heard::LineOf(_, line) => line.len() + 64,
-        Heard::Lost(..) | Heard::Status(..) | Heard::Renew | Heard::Failed(_) | Heard::Bye => 0,
+        Heard::Lost(..)
+        | Heard::Status(..)
+        | Heard::Renew
+        | Heard::Parked
+        | Heard::Refused(..)
+        | Heard::Failed(_)
+        | Heard::Bye => 0,
     }
 }
 
@@ -93,7 +109,6 @@ fn size(heard: &Heard) -> usize {
 mod tests {
     use super::*;
     use crate::sys::thread::spawn;
-    use std::sync::Arc;
 
     #[test]
     fn who_brings_too_much_waits() {

@@ -1,6 +1,8 @@
 //! One line on its way to a remote server: what it is, and whether it may be said twice.
 
+use super::line::Line;
 use crate::base::id::CallId;
+use crate::base::limits::{REMOTE_CALLS_MAX, REMOTE_LISTENS_MAX, REMOTE_URGENT_MAX};
 use crate::mcp::envelope::{self, Message};
 use crate::mcp::mirrored::{self, Mirrored};
 use crate::mcp::{headers, meta, scan};
@@ -16,26 +18,52 @@ pub enum Kind {
     /// The notification that ends the greeting.
     Initialized,
     /// `safe`: asking twice is the same as asking once.
-    Request { id: CallId, safe: bool, ping: bool },
+    Request { id: CallId, safe: bool, room: Room },
     /// A notification, or our answer to a request of the server.
     Word,
+}
+
+/// What shares its room with what, so that none waits for the other.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Room {
+    /// Answered at once, or not at all.
+    Urgent,
+    /// May take its time.
+    Call,
+    /// Stays open for as long as the life lasts.
+    Listen,
+}
+
+impl Room {
+    pub const ALL: [Room; 3] = [Room::Urgent, Room::Listen, Room::Call];
+
+    /// So many at the same time.
+    pub fn size(self) -> usize {
+        match self {
+            Room::Urgent => REMOTE_URGENT_MAX,
+            Room::Call => REMOTE_CALLS_MAX,
+            Room::Listen => REMOTE_LISTENS_MAX,
+        }
+    }
 }
 
 #[derive(Clone, Debug)]
 pub struct Job {
     pub kind: Kind,
-    pub line: Arc<[u8]>,
+    pub line: Arc<Line>,
     /// What its head repeats of the line, in the modern era.
     pub head: Arc<[(String, String)]>,
     /// It was sent before, and nobody knows what became of it, or it was refused with its session.
     pub again: bool,
     /// Its caller has left without a word, which is no cancellation: it is sent, and nobody waits for it.
     pub orphan: bool,
+    /// The error by which the server refused its head. It waits until it is known what that should repeat.
+    pub refused: Option<Arc<str>>,
 }
 
 impl Job {
     /// `mirrors` says which arguments of a tool are repeated in the head.
-    pub fn of(line: Vec<u8>, mirrors: &Mirrors) -> Job {
+    pub fn of(line: Line, mirrors: &Mirrors) -> Job {
         let message = envelope::parse(&line);
         let head = message.as_ref().map(|message| head(message, mirrors)).unwrap_or_default();
         let kind = match message {
@@ -43,7 +71,7 @@ impl Job {
                 (Ok(id), "initialize") => Kind::Initialize(CallId(id)),
                 (Ok(id), "server/discover") => Kind::Discover(CallId(id)),
                 (Ok(id), method) => {
-                    Kind::Request { id: CallId(id), safe: is_safe(method), ping: method == "ping" }
+                    Kind::Request { id: CallId(id), safe: is_safe(method), room: room(method) }
                 }
                 // Our ids are numbers.
                 (Err(_), _) => Kind::Word,
@@ -53,7 +81,8 @@ impl Job {
             }
             Ok(Message::Notification { .. } | Message::Response { .. }) | Err(_) => Kind::Word,
         };
-        Job { kind, line: line.into(), head: head.into(), again: false, orphan: false }
+        let head = head.into();
+        Job { kind, line: Arc::new(line), head, again: false, orphan: false, refused: None }
     }
 
     pub fn id(&self) -> Option<CallId> {
@@ -72,9 +101,21 @@ impl Job {
         matches!(self.kind, Kind::Initialize(_) | Kind::Discover(_))
     }
 
-    /// A call that may take its time; everything else is answered at once, or not at all.
-    pub fn is_call(&self) -> bool {
-        matches!(self.kind, Kind::Request { ping: false, .. })
+    pub fn room(&self) -> Room {
+        match self.kind {
+            Kind::Request { room, .. } => room,
+            Kind::Initialize(_) | Kind::Discover(_) | Kind::Initialized | Kind::Word => Room::Urgent,
+        }
+    }
+
+    /// Whether its head repeats arguments, if its tool wants that.
+    pub fn repeats_arguments(&self) -> bool {
+        self.head.iter().any(|(name, value)| name == headers::METHOD && value == "tools/call")
+    }
+
+    /// What its head would be with these.
+    pub fn head_with(&self, mirrors: &Mirrors) -> Vec<(String, String)> {
+        envelope::parse(&self.line).map(|message| head(&message, mirrors)).unwrap_or_default()
     }
 
     /// Whether sending it twice could do something twice.
@@ -111,6 +152,14 @@ fn head(message: &Message<'_>, mirrors: &Mirrors) -> Vec<(String, String)> {
     head
 }
 
+fn room(method: &str) -> Room {
+    match method {
+        "ping" => Room::Urgent,
+        "subscriptions/listen" => Room::Listen,
+        _ => Room::Call,
+    }
+}
+
 /// Methods that only read, or that set what is set already.
 fn is_safe(method: &str) -> bool {
     const SAFE: [&str; 7] = [
@@ -128,19 +177,21 @@ fn is_safe(method: &str) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::server::in_flight::IN_FLIGHT;
 
     #[test]
     fn kinds() {
         #[track_caller]
         fn check(line: &str, expected: Kind) {
-            assert_eq!(Job::of(line.as_bytes().to_vec(), &Mirrors::new()).kind, expected);
+            let line = Line::new(line.as_bytes().to_vec(), &IN_FLIGHT);
+            assert_eq!(Job::of(line, &Mirrors::new()).kind, expected);
         }
-        let request = |safe, ping| Kind::Request { id: CallId(7), safe, ping };
+        let request = |safe, room| Kind::Request { id: CallId(7), safe, room };
         check(r#"{"jsonrpc":"2.0","id":7,"method":"initialize","params":{}}"#, Kind::Initialize(CallId(7)));
-        check(r#"{"jsonrpc":"2.0","id":7,"method":"tools/call","params":{}}"#, request(false, false));
+        check(r#"{"jsonrpc":"2.0","id":7,"method":"tools/call","params":{}}"#, request(false, Room::Call));
         check(r#"{"jsonrpc":"2.0","id":7,"method":"server/discover"}"#, Kind::Discover(CallId(7)));
-        check(r#"{"jsonrpc":"2.0","id":7,"method":"resources/templates/list"}"#, request(true, false));
-        check(r#"{"jsonrpc":"2.0","id":7,"method":"ping"}"#, request(true, true));
+        check(r#"{"jsonrpc":"2.0","id":7,"method":"resources/templates/list"}"#, request(true, Room::Call));
+        check(r#"{"jsonrpc":"2.0","id":7,"method":"ping"}"#, request(true, Room::Urgent));
         check(r#"{"jsonrpc":"2.0","method":"notifications/initialized"}"#, Kind::Initialized);
         check(r#"{"jsonrpc":"2.0","method":"notifications/cancelled"}"#, Kind::Word);
         check(r#"{"jsonrpc":"2.0","id":"theirs","result":{}}"#, Kind::Word);
@@ -153,7 +204,7 @@ mod tests {
         let head = |meta: &str| {
             let params = format!(r#"{{"name":"caf\u00e9","arguments":{{"r":" x"}},"_meta":{{{meta}}}}}"#);
             let line = format!(r#"{{"jsonrpc":"2.0","id":7,"method":"tools/call","params":{params}}}"#);
-            let job = Job::of(line.into_bytes(), &mirrors);
+            let job = Job::of(Line::new(line.into_bytes(), &IN_FLIGHT), &mirrors);
             job.head.iter().map(|(name, value)| format!("{name}: {value}")).collect::<Vec<_>>()
         };
         assert_eq!(

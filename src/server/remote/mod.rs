@@ -5,22 +5,25 @@
 //! stream. All of them end with the life; none is joined, because a look-up of a name cannot be interrupted.
 //!
 //! ```text
-//! shared.rs  what the threads share; queue.rs what goes when (pure); job.rs one line; inbox.rs the way back
-//! worker.rs  a thread that posts; post.rs one POST to its end; stream.rs the GET
-//! client.rs  HTTP and TLS by ureq; trouble.rs its errors as faults; upstream.rs what the config says, resolved
+//! shared.rs  what the threads share; queue.rs what goes when (pure); job.rs, line.rs one line; inbox.rs the way back
+//! worker.rs  a thread that posts; post.rs one POST to its end; answer.rs what came of it; stream.rs the GET
+//! client.rs  HTTP by ureq; tls.rs its TLS; trouble.rs its errors as faults; upstream.rs what the config says, resolved
 //! ```
 //!
 //! What a later era of the protocol changes is in few places: which line is the first (`conversation.rs`), what a request
 //! says in its head (`Place::headers`), whether there is a session and a stream at all (`Shared::open`), and what closing a
 //! POST means (`Remote::cancel`).
 
+mod answer;
 mod client;
 mod inbox;
 mod job;
+mod line;
 mod post;
 mod queue;
 mod shared;
 mod stream;
+mod tls;
 mod trouble;
 mod upstream;
 mod worker;
@@ -29,6 +32,7 @@ pub use upstream::Upstream;
 
 use super::conversation::Conversation;
 use super::handle::{Report, Server};
+use super::in_flight::IN_FLIGHT;
 use super::link::Link;
 use super::machine::Event;
 use super::orders::{Order, Orders};
@@ -37,10 +41,12 @@ use crate::base::id::{CallId, Life};
 use crate::base::limits::REMOTE_BYE;
 use crate::base::time::Time;
 use crate::config::Protocol;
+use crate::mcp::envelope::{self, Outcome};
 use crate::sys::{clock, hold, thread};
 use inbox::{Heard, Inbox};
 use job::Job;
 pub use job::Mirrors;
+use line::Line;
 use nix::poll::{PollTimeout, poll};
 use shared::{Place, Shared};
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -54,7 +60,7 @@ impl Remote {
     /// Sends one line. Never blocks.
     pub fn send(&self, line: Vec<u8>) -> Result<(), Fault> {
         let mirrors = self.0.mirrors();
-        self.0.push(Job::of(line, &mirrors))
+        self.0.push(Job::of(Line::new(line, &IN_FLIGHT), &mirrors))
     }
 
     /// Nobody waits for `id` any more.
@@ -80,6 +86,16 @@ impl Remote {
     /// Which arguments of its tools go into heads.
     pub fn mirror(&self, mirrors: Mirrors) {
         self.0.mirror(mirrors);
+    }
+
+    /// What was refused for its head goes again if that is another one now.
+    pub fn heads_are_known(&self) {
+        self.0.heads_are_known();
+    }
+
+    /// Wakes the life's thread.
+    pub fn wake(&self) {
+        self.0.inbox.wake();
     }
 
     /// What the caller of `id` is told when the life is over with `fault`: it may not be known what became of the call.
@@ -172,6 +188,7 @@ impl<'a> Body<'a> {
             while let Some(heard) = self.shared.inbox.pop() {
                 self.hear(heard);
             }
+            self.conversation.list_what_is_wanted();
             if self.bye.is_some_and(|at| at <= clock::now()) {
                 log::debug!("{}: it did not take our farewell in time", self.server.name);
                 self.bye = None;
@@ -197,6 +214,11 @@ impl<'a> Body<'a> {
             Heard::Lost(id, fault) => self.conversation.unanswered(id, fault),
             Heard::Status(id, status, fault) => self.conversation.status(id, status, fault),
             Heard::Renew => self.conversation.greet_again(),
+            Heard::Parked => self.conversation.list_for_heads(),
+            Heard::Refused(id, error) => {
+                let answer = envelope::response(&id.0.to_string(), Outcome::Error(&error));
+                self.conversation.line(&answer);
+            }
             Heard::Failed(fault) => {
                 self.failed = true;
                 self.conversation.fail(fault);

@@ -3,9 +3,12 @@
 //! Every request ends in exactly one of: its answer among the lines, `Lost`, a place in the queue again, or (taken by the
 //! server, which answers on its stream) nothing for now.
 
-use super::client::Reply;
+use super::answer::{
+    Refusal, answers, code, error_in, is_modern_refusal, message_of, refusal_in, says_what_is_missing, words,
+};
+use super::client::{Patience, Reply};
 use super::inbox::Heard;
-use super::job::{Job, Kind};
+use super::job::{Job, Kind, Room};
 use super::queue::{RunId, Task};
 use super::shared::{Place, Shared, Transport, in_doubt};
 use super::trouble::{Trouble, When};
@@ -13,15 +16,14 @@ use crate::base::fault::{Fault, FaultKind};
 use crate::base::id::CallId;
 use crate::base::limits::{
     LINE_BYTES_MAX, REMOTE_ERROR_BYTES_MAX, REMOTE_PAUSE_MAX, REMOTE_REPLY, REMOTE_RESUMES_MAX,
-    REMOTE_SILENCE,
+    REMOTE_SILENCE, RETRY_AFTER_SHORT,
 };
 use crate::base::text;
 use crate::http::events::EventScan;
 use crate::http::url::Url;
-use crate::mcp::envelope::{self, Message, Outcome};
-use crate::mcp::era::UNSUPPORTED_VERSION;
+use crate::mcp::envelope::{self, Outcome};
+use crate::mcp::era::HEADER_MISMATCH;
 use crate::mcp::line::one_line;
-use crate::mcp::scan;
 use std::io::Read;
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
@@ -46,6 +48,8 @@ enum Ended {
     Cut {
         last_id: Option<String>,
         retry: Option<Duration>,
+        /// Not before this (`Retry-After`).
+        after: Duration,
         fresh: bool,
         why: Fault,
     },
@@ -71,7 +75,8 @@ struct Post<'a> {
 
 impl Post<'_> {
     fn perform(self) {
-        let posted = self.post(&self.job.line, self.patience(), self.sent);
+        let patience = patience(&self.job, self.place.transport, self.shared.upstream.patience);
+        let posted = self.post(&self.job.line, patience, self.sent);
         if self.is_over() {
             return;
         }
@@ -81,7 +86,7 @@ impl Post<'_> {
         }
     }
 
-    fn post(&self, line: &[u8], patience: Option<Duration>, sent: &AtomicBool) -> Result<Reply, Trouble> {
+    fn post(&self, line: &[u8], patience: Patience, sent: &AtomicBool) -> Result<Reply, Trouble> {
         let head = || self.job.head.iter().map(|(name, value)| (name.as_str(), value.as_str())).collect();
         let headers = match self.job.kind {
             Kind::Initialize(_) => Vec::new(),
@@ -96,15 +101,6 @@ impl Post<'_> {
         Ok(reply)
     }
 
-    /// A call has a deadline of its own, which cuts it.
-    fn patience(&self) -> Option<Duration> {
-        match self.job.kind {
-            Kind::Initialize(_) | Kind::Discover(_) => Some(self.shared.upstream.patience),
-            _ if self.job.is_call() && self.place.transport != Transport::Sse => None,
-            Kind::Initialized | Kind::Request { .. } | Kind::Word => Some(REMOTE_REPLY),
-        }
-    }
-
     fn answered(self, reply: Reply) {
         match reply.status {
             200..=299 => self.welcome(reply),
@@ -113,41 +109,49 @@ impl Post<'_> {
                 self.fail(fault);
             }
             400 | 404 | 405 if self.may_be_sse() => {
-                let (error, fault) = self.refusal(reply);
+                let (answer, fault) = self.refusal(reply);
                 // A modern server says so in MCP's own words, and what speaks SSE does not.
-                if error.as_deref().is_some_and(is_modern_refusal) {
+                let error = answer.map(|answer| answer.error).filter(|error| is_modern_refusal(error));
+                if error.is_some() {
                     return self.refused(error, fault);
                 }
                 self.shared.push_again(self.job);
                 self.shared.use_sse(Some(fault));
             }
-            404 if self.in_session() => self.session_lost("no longer knows our session (404)"),
+            404 if self.in_session() => {
+                let (answer, fault) = self.refusal(reply);
+                match &answer {
+                    // It knows whose request it was, and that nothing like that is there.
+                    Some(answer) if answer.is_own && says_what_is_missing(&answer.error) => {
+                        self.refused(Some(answer.error.clone()), fault);
+                    }
+                    _ => self.session_lost("no longer knows our session (404)"),
+                }
+            }
             // Some servers say so of a session that they do not know; others mean the request.
             400 if self.in_session() => {
                 let (answer, fault) = self.refusal(reply);
                 match self.session_is_known() {
-                    true => self.refused(answer, fault),
+                    true => self.refused(answer.map(|answer| answer.error), fault),
                     false => self.session_lost("no longer knows our session (400)"),
                 }
             }
-            429 | 503 if self.job.is_greeting() && self.wait_as_told(&reply) => {
-                self.shared.push_again(self.job);
-            }
+            429 | 503 if self.wait_as_told(&reply) => self.shared.push_again(self.job),
             // Neither says anything of the era.
             403 | 429 | 500.. if self.job.is_greeting() => {
                 let (_, fault) = self.refusal(reply);
                 self.refused(None, fault);
             }
             status if matches!(self.job.kind, Kind::Discover(_)) => {
-                let (error, fault) = self.refusal(reply);
-                match (error, self.job.id()) {
+                let (answer, fault) = self.refusal(reply);
+                match (answer.map(|answer| answer.error), self.job.id()) {
                     (None, Some(id)) if !self.is_over() => self.tell(Heard::Status(id, status, fault)),
                     (error, _) => self.refused(error, fault),
                 }
             }
             _ => {
                 let (answer, fault) = self.refusal(reply);
-                self.refused(answer, fault);
+                self.refused(answer.map(|answer| answer.error), fault);
             }
         }
     }
@@ -202,7 +206,7 @@ impl Post<'_> {
         }
         let answers = self.job.id().is_some_and(|id| answers(&line, id));
         if answers {
-            self.tell(Heard::Line(one_line(&line).into_owned()));
+            self.tell(self.heard(&line));
         } else if !self.is_over() {
             let shown = text::shorten(&String::from_utf8_lossy(&line[..line.len().min(400)]), 100);
             let fault = Fault::new(FaultKind::BadUpstream, format!("{url} answered something else: {shown}"));
@@ -214,18 +218,19 @@ impl Post<'_> {
         let mut ended = self.read_stream(id, body, None);
         let mut tries = 0;
         loop {
-            let (last_id, retry, why) = match ended {
+            let (last_id, retry, after, why) = match ended {
                 Ended::Answered | Ended::Over => return,
                 Ended::Cut { last_id: None, why, .. } => return self.broken(why),
-                Ended::Cut { last_id: Some(last_id), retry, fresh, why } => {
+                Ended::Cut { last_id: Some(last_id), retry, after, fresh, why } => {
                     tries = if fresh { 0 } else { tries + 1 };
-                    if tries >= REMOTE_RESUMES_MAX {
+                    // Whoever asks for more time than a call's place is held has no answer for it.
+                    if tries >= REMOTE_RESUMES_MAX || after > REMOTE_PAUSE_MAX {
                         return self.broken(why);
                     }
-                    (last_id, retry, why)
+                    (last_id, retry, after, why)
                 }
             };
-            let pause = retry.unwrap_or(RESUME_AFTER * 2_u32.pow(tries)).min(REMOTE_PAUSE_MAX);
+            let pause = retry.unwrap_or(RESUME_AFTER * 2_u32.pow(tries)).min(REMOTE_PAUSE_MAX).max(after);
             if !self.shared.pause(pause, self.place.generation) {
                 return self.broken(why);
             }
@@ -241,14 +246,16 @@ impl Post<'_> {
         let mut headers = self.place.headers();
         headers.push(("last-event-id", &last_id));
         let place = &self.place;
+        let cut = |last_id, after| Ended::Cut { last_id, retry, after, fresh: false, why };
         let opened = self.shared.client.stream(self.agent, &place.target, &headers, Some(REMOTE_SILENCE));
         match opened {
             Ok(reply) if reply.status == 200 && reply.content_type == "text/event-stream" => {
                 self.read_stream(id, reply.body, Some(last_id))
             }
             // It is not offered, or what was to come is forgotten.
-            Ok(reply) if reply.status < 500 => Ended::Cut { last_id: None, retry, fresh: false, why },
-            Ok(_) | Err(_) => Ended::Cut { last_id: Some(last_id), retry, fresh: false, why },
+            Ok(reply) if reply.status < 500 && reply.status != 429 => cut(None, Duration::ZERO),
+            Ok(reply) => cut(Some(last_id), reply.retry_after.unwrap_or_default()),
+            Err(_) => cut(Some(last_id), Duration::ZERO),
         }
     }
 
@@ -268,15 +275,20 @@ impl Post<'_> {
             let (mut listened, inbox) = (true, &self.shared.inbox);
             let fed = scan.feed(&buffer[..count], |data| {
                 fresh = true;
-                answered = answered || answers(&data, id);
-                listened = listened && inbox.push(Heard::LineOf(id, one_line(&data).into_owned()));
+                let is_answer = answers(&data, id);
+                answered = answered || is_answer;
+                let heard = match is_answer {
+                    true => self.heard(&data),
+                    false => Heard::LineOf(id, one_line(&data).into_owned()),
+                };
+                listened = listened && inbox.push(heard);
             });
             if !listened {
                 return Ended::Over;
             }
             if let Err(fault) = fed {
                 // What is too large now is too large again.
-                return Ended::Cut { last_id: None, retry: None, fresh, why: fault };
+                return Ended::Cut { last_id: None, retry: None, after: Duration::ZERO, fresh, why: fault };
             }
         };
         if answered {
@@ -287,7 +299,7 @@ impl Post<'_> {
         }
         let seen = scan.last_id().map(str::to_owned);
         fresh = fresh || seen.is_some();
-        Ended::Cut { last_id: seen.or(last_id), retry: scan.retry(), fresh, why }
+        Ended::Cut { last_id: seen.or(last_id), retry: scan.retry(), after: Duration::ZERO, fresh, why }
     }
 
     /// No reply came.
@@ -332,10 +344,30 @@ impl Post<'_> {
         self.tell(Heard::Lost(id, if self.job.is_safe() { why } else { in_doubt(&why) }));
     }
 
+    /// Whether this answer refuses what the head of a call repeats: the server has not done it, and wants another head,
+    /// for which its tools must be listed anew. Once.
+    fn is_parked(&self, error: &str) -> bool {
+        let other_head = code(error) == Some(HEADER_MISMATCH);
+        other_head && self.job.repeats_arguments() && !self.job.again && self.shared.park(self.run, error)
+    }
+
+    /// What an answer of the server is for the life's thread.
+    fn heard(&self, answer: &[u8]) -> Heard {
+        match error_in(answer).is_some_and(|error| self.is_parked(&error)) {
+            true => Heard::Parked,
+            false => Heard::Line(one_line(answer).into_owned()),
+        }
+    }
+
     /// The server has answered, and does not do it. `error`: its own words, as JSON-RPC.
     fn refused(self, error: Option<String>, fault: Fault) {
         if self.is_over() {
             return;
+        }
+        if let Some(error) = &error
+            && self.is_parked(error)
+        {
+            return self.tell(Heard::Parked);
         }
         match (self.job.kind, error) {
             (Kind::Request { id, .. } | Kind::Initialize(id) | Kind::Discover(id), Some(error)) => {
@@ -371,24 +403,30 @@ impl Post<'_> {
     /// Asks on the same session what is always answered.
     fn session_is_known(&self) -> bool {
         let ping = envelope::request("\"mcpvisor-session\"", "ping", None);
-        let answer = self.post(&ping, Some(REMOTE_REPLY), &AtomicBool::new(false));
+        let answer = self.post(&ping, Patience::Answer(REMOTE_REPLY), &AtomicBool::new(false));
         answer.is_ok_and(|reply| !matches!(reply.status, 400 | 404))
     }
 
-    /// Waits as long as the server asks for, if that leaves time to be greeted.
+    /// Waits as long as the server asks for: in a greeting, if that leaves time for it; before anything else that may be
+    /// asked twice, if that is short. Once.
     fn wait_as_told(&self, reply: &Reply) -> bool {
-        let span = reply.retry_after.filter(|span| *span <= self.shared.upstream.patience / 2);
-        span.is_some_and(|span| !self.job.again && self.shared.pause(span, self.place.generation))
+        let longest = match self.job.is_greeting() {
+            true => self.shared.upstream.patience / 2,
+            false => RETRY_AFTER_SHORT,
+        };
+        let span = reply.retry_after.filter(|span| *span <= longest);
+        let may = self.job.is_safe() && !self.job.again;
+        span.is_some_and(|span| may && self.shared.pause(span, self.place.generation) && !self.is_over())
     }
 
     /// What an error says: the JSON-RPC error in it, if there is one, and what we say of it.
-    fn refusal(&self, reply: Reply) -> (Option<String>, Fault) {
+    fn refusal(&self, reply: Reply) -> (Option<Refusal>, Fault) {
         let (status, url) = (reply.status, &self.place.target);
         let mut body = Vec::new();
         // What cannot be read is not shown.
         let _ = reply.body.take(REMOTE_ERROR_BYTES_MAX).read_to_end(&mut body);
-        let found = error_in(&body);
-        let said = found.as_deref().and_then(message_of).unwrap_or_else(|| words(&body));
+        let found = refusal_in(&body, self.job.id());
+        let said = found.as_ref().and_then(|found| message_of(&found.error)).unwrap_or_else(|| words(&body));
         let mut message = match reply.content_type.as_str() {
             "" => format!("{url} answered {status}"),
             kind if (200..300).contains(&status) => format!("{url} answered {status} with {kind}, not JSON"),
@@ -409,6 +447,7 @@ impl Post<'_> {
             500..=599 => Fault::new(FaultKind::BadUpstream, message).hint(later.unwrap_or_default()),
             _ => Fault::new(FaultKind::BadUpstream, message).hint("is the `url` that of an MCP endpoint?"),
         };
+        let fault = fault.retry_in(reply.retry_after.filter(|_| matches!(status, 429 | 500..=599)));
         // These say nothing of the greeting: the server as a whole does not serve us.
         let greeting = self.job.is_greeting();
         if greeting && matches!(status, 403 | 429 | 500..=599) {
@@ -445,6 +484,16 @@ impl Post<'_> {
     }
 }
 
+/// How long the answer may take. A call has a deadline of its own, which cuts it.
+fn patience(job: &Job, transport: Transport, greeting: Duration) -> Patience {
+    match (job.kind, job.room(), transport) {
+        (Kind::Initialize(_) | Kind::Discover(_), ..) => Patience::Answer(greeting),
+        (_, Room::Listen, _) => Patience::Silence(REMOTE_SILENCE),
+        (_, Room::Call, Transport::Guessed | Transport::Http) => Patience::Caller,
+        (_, Room::Call, Transport::Sse) | (_, Room::Urgent, _) => Patience::Answer(REMOTE_REPLY),
+    }
+}
+
 /// A few words that nobody needs: read, so that the connection can be used again.
 fn drain(body: BodyReader<'static>) {
     // What cannot be read closes the connection, and nothing else.
@@ -459,62 +508,6 @@ pub fn login(url: &Url, reply: &Reply) -> Fault {
         .hint("set a valid `Authorization` in `headers`, then: mcpvisor upstream restart")
 }
 
-/// Whether this message, or one of a batch, answers our request `id`.
-fn answers(message: &[u8], id: CallId) -> bool {
-    let own = |message: &[u8]| match envelope::parse(message) {
-        Ok(Message::Response { id: theirs, .. }) => theirs.parse() == Ok(id.0),
-        Ok(Message::Request { .. } | Message::Notification { .. }) | Err(_) => false,
-    };
-    if !message.trim_ascii_start().starts_with(b"[") {
-        return own(message);
-    }
-    let text = std::str::from_utf8(message).unwrap_or_default();
-    let mut found = false;
-    // What is no array answers nothing.
-    let _ = scan::array(text, |span| found = found || own(text[span].as_bytes()));
-    found
-}
-
-/// The error object of a JSON-RPC error, whatever its id: servers answer `null` when they refuse before they read it.
-fn error_in(body: &[u8]) -> Option<String> {
-    let text = std::str::from_utf8(body).ok()?;
-    let error = scan::find(text, "error").map(|span| &text[span])?;
-    scan::find(error, "code")?;
-    scan::find(error, "message")?;
-    Some(String::from_utf8_lossy(&one_line(error.as_bytes())).into_owned())
-}
-
-/// Whether an error is how a modern server refuses `initialize`.
-fn is_modern_refusal(error: &str) -> bool {
-    let code = scan::find(error, "code").and_then(|span| error[span].parse::<i64>().ok());
-    code.is_some_and(|code| code == UNSUPPORTED_VERSION || code == envelope::METHOD_NOT_FOUND)
-}
-
-fn message_of(error: &str) -> Option<String> {
-    scan::find(error, "message").and_then(|span| scan::string(&error[span]))
-}
-
-/// The text of an error page, without its markup.
-fn words(body: &[u8]) -> String {
-    let text = String::from_utf8_lossy(body);
-    let mut out = String::new();
-    let mut tag = false;
-    for c in text.chars() {
-        match c {
-            '<' => tag = true,
-            '>' => tag = false,
-            _ if tag => (),
-            c if c.is_whitespace() => {
-                if !out.ends_with(' ') {
-                    out.push(' ');
-                }
-            }
-            c => out.push(c),
-        }
-    }
-    out.trim().to_owned()
-}
-
 /// Visible ASCII, as the specification wants it.
 fn valid_session(id: &str) -> Option<String> {
     let good = !id.is_empty() && id.len() <= 1024 && id.bytes().all(|b| b.is_ascii_graphic());
@@ -523,34 +516,26 @@ fn valid_session(id: &str) -> Option<String> {
 
 #[cfg(test)]
 mod tests {
+    use super::super::job::Mirrors;
+    use super::super::line::Line;
     use super::*;
+    use crate::server::in_flight::IN_FLIGHT;
 
     #[test]
-    fn answers_are_told_from_what_comes_before_them() {
-        let check = |message: &str, expected| {
-            assert_eq!(answers(message.as_bytes(), CallId(7)), expected, "{message}")
-        };
-        check(r#"{"jsonrpc":"2.0","id":7,"result":{}}"#, true);
-        check(r#"{"jsonrpc":"2.0","id":8,"result":{}}"#, false);
-        check(r#"{"jsonrpc":"2.0","id":7,"method":"roots/list"}"#, false);
-        check(r#"[{"jsonrpc":"2.0","method":"x"},{"jsonrpc":"2.0","id":7,"error":{}}]"#, true);
-        check("<html>", false);
-    }
-
-    #[test]
-    fn errors_in_any_dress() {
-        let error = |body: &str| error_in(body.as_bytes());
-        assert_eq!(
-            error(r#"{"jsonrpc":"2.0","error":{"code":-32000,"message":"no"},"id":null}"#).as_deref(),
-            Some(r#"{"code":-32000,"message":"no"}"#)
-        );
-        assert_eq!(
-            error(r#"{"error":{"code":-32600,"message":"x"}}"#).as_deref(),
-            Some(r#"{"code":-32600,"message":"x"}"#)
-        );
-        assert_eq!(error(r#"{"error":"invalid_token"}"#), None);
-        assert_eq!(error("Bad Request"), None);
-        assert_eq!(words(b"<html><h1>502</h1>\n  Bad <b>Gateway</b></html>"), "502 Bad Gateway");
+    fn how_long_an_answer_may_take() {
+        #[track_caller]
+        fn check(method: &str, transport: Transport, expected: Patience) {
+            let line = format!(r#"{{"jsonrpc":"2.0","id":7,"method":"{method}"}}"#);
+            let job = Job::of(Line::new(line.into_bytes(), &IN_FLIGHT), &Mirrors::new());
+            assert_eq!(patience(&job, transport, Duration::from_secs(9)), expected, "{method}");
+        }
+        let reply = Patience::Answer(REMOTE_REPLY);
+        check("initialize", Transport::Guessed, Patience::Answer(Duration::from_secs(9)));
+        check("server/discover", Transport::Http, Patience::Answer(Duration::from_secs(9)));
+        check("tools/call", Transport::Http, Patience::Caller);
+        check("tools/call", Transport::Sse, reply);
+        check("ping", Transport::Http, reply);
+        check("subscriptions/listen", Transport::Http, Patience::Silence(REMOTE_SILENCE));
     }
 
     #[test]

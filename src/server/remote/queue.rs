@@ -4,12 +4,10 @@
 //! parallel, and what must never wait for a call (pings, notifications, answers to the server) has room of its own.
 //! A job that is over for us (answered, cancelled) may still hold its connection; it is cut when a call needs the room.
 
-use super::job::{Job, Kind};
+use super::job::{Job, Kind, Mirrors, Room};
 use crate::base::fault::{Fault, FaultKind};
 use crate::base::id::CallId;
-use crate::base::limits::{
-    CALLS_MAX, OUTBOX_BYTES_MAX, REMOTE_CALLS_MAX, REMOTE_SESSION_MIN, REMOTE_URGENT_MAX,
-};
+use crate::base::limits::{CALLS_MAX, OUTBOX_BYTES_MAX, REMOTE_SESSION_MIN};
 use crate::base::time::Time;
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
@@ -82,7 +80,10 @@ impl<C: Clone> Queue<C> {
 
     pub fn push(&mut self, job: Job) -> Result<(), Fault> {
         let bytes = self.waiting_bytes + job.line.len();
-        if self.waiting.len() >= 2 * CALLS_MAX || (bytes > OUTBOX_BYTES_MAX && self.waiting_bytes > 0) {
+        if self.waiting.len() >= 2 * CALLS_MAX
+            || (bytes > OUTBOX_BYTES_MAX && self.waiting_bytes > 0)
+            || (job.line.is_too_much() && !self.is_empty())
+        {
             let waiting = self.waiting.len();
             let message = format!("the server does not keep up: {waiting} messages wait to be sent already");
             return Err(
@@ -92,6 +93,40 @@ impl<C: Clone> Queue<C> {
         self.waiting_bytes = bytes;
         self.waiting.push_back(job);
         Ok(())
+    }
+
+    /// Whether nothing of it is held in memory.
+    pub fn is_empty(&self) -> bool {
+        self.waiting.is_empty() && self.running.is_empty() && self.accepted.is_empty()
+    }
+
+    /// The server refuses the head of this job with `error`, and so has not done it: it waits for [`Queue::release`].
+    /// `false`: nobody waits for it.
+    pub fn park(&mut self, run: RunId, error: &str) -> bool {
+        let Some(run) = self.running.remove(&run).filter(|run| !run.over) else { return false };
+        self.waiting_bytes += run.job.line.len();
+        self.waiting.push_front(Job { refused: Some(error.into()), ..run.job });
+        true
+    }
+
+    /// What heads repeat is known: what was refused goes again, once, if its head is another one with that. The rest,
+    /// with what it was refused by.
+    pub fn release(&mut self, mirrors: &Mirrors) -> Vec<(CallId, Arc<str>)> {
+        let mut refused = Vec::new();
+        for job in std::mem::take(&mut self.waiting) {
+            let (Some(error), Some(id)) = (job.refused.clone(), job.id()) else {
+                self.waiting.push_back(job);
+                continue;
+            };
+            let head = job.head_with(mirrors);
+            if *head == *job.head {
+                self.waiting_bytes -= job.line.len();
+                refused.push((id, error));
+            } else {
+                self.waiting.push_back(Job { head: head.into(), again: true, refused: None, ..job });
+            }
+        }
+        refused
     }
 
     /// To be sent once more, before all others. Bounded by what was under way.
@@ -125,14 +160,11 @@ impl<C: Clone> Queue<C> {
             let under_way = self.running.values().any(|run| run.job.is_handshake() && !run.over);
             return self.waiting.iter().position(Job::is_handshake).filter(|_| !under_way);
         }
-        let calls = self.running.values().filter(|run| run.job.is_call()).count();
-        let others = self.running.len() - calls;
-        let urgent = || self.waiting.iter().position(|job| !job.is_call());
-        let call = || self.waiting.iter().position(Job::is_call);
-        (others < REMOTE_URGENT_MAX)
-            .then(urgent)
-            .flatten()
-            .or_else(|| (calls < REMOTE_CALLS_MAX).then(call).flatten())
+        Room::ALL.into_iter().find_map(|room| {
+            let taken = self.running.values().filter(|run| run.job.room() == room).count();
+            let goes = |job: &Job| job.room() == room && job.refused.is_none();
+            (taken < room.size()).then(|| self.waiting.iter().position(goes)).flatten()
+        })
     }
 
     /// The run is done; whether nobody waited for it any more.
@@ -178,8 +210,11 @@ impl<C: Clone> Queue<C> {
 
     /// If calls wait for room: how to cut the oldest one that nobody waits for.
     pub fn crowded(&self) -> Option<C> {
-        let waits = self.open && !self.is_ready() && self.waiting.iter().any(Job::is_call);
-        let idle = || self.running.values().find(|run| run.over && run.job.is_call());
+        let is_call = |job: &Job| job.room() == Room::Call;
+        let waits = self.open
+            && !self.is_ready()
+            && self.waiting.iter().any(|job| is_call(job) && job.refused.is_none());
+        let idle = || self.running.values().find(|run| run.over && is_call(&run.job));
         waits.then(idle).flatten().map(|run| run.cut.clone())
     }
 
@@ -244,7 +279,11 @@ impl<C: Clone> Queue<C> {
 
 #[cfg(test)]
 mod tests {
+    use super::super::line::Line;
     use super::*;
+    use crate::base::limits::REMOTE_CALLS_MAX;
+    use crate::mcp::mirrored;
+    use crate::server::in_flight::{Budget, IN_FLIGHT};
     use std::time::Duration;
 
     fn job(text: &str) -> Job {
@@ -252,7 +291,7 @@ mod tests {
             Some((method, id)) => format!(r#"{{"jsonrpc":"2.0","id":{id},"method":"{method}"}}"#),
             None => format!(r#"{{"jsonrpc":"2.0","method":"{text}"}}"#),
         };
-        Job::of(line.into_bytes(), &Default::default())
+        Job::of(Line::new(line.into_bytes(), &IN_FLIGHT), &Default::default())
     }
 
     fn opened(jobs: &[&str]) -> Queue<u64> {
@@ -359,8 +398,73 @@ mod tests {
         let refused = (0..).find_map(|_| queue.push(job("notifications/x")).err()).unwrap();
         assert_eq!((refused.kind, queue.waiting.len()), (FaultKind::Busy, 2 * CALLS_MAX));
         let mut queue = opened(&[]);
-        let large = Job { line: vec![b'x'; OUTBOX_BYTES_MAX].into(), ..job("notifications/x") };
+        let large = Line::new(vec![b'x'; OUTBOX_BYTES_MAX], &IN_FLIGHT);
+        let large = Job { line: Arc::new(large), ..job("notifications/x") };
         queue.push(large.clone()).unwrap();
         assert!(queue.push(large).is_err());
+    }
+
+    /// What is held for one server is missing for all others, until it is answered.
+    #[test]
+    fn a_budget_for_all_servers() {
+        let budget: &'static Budget = Box::leak(Box::new(Budget::new(100)));
+        let call = |id: u64| {
+            let line = format!(r#"{{"jsonrpc":"2.0","id":{id},"method":"tools/call"}}"#);
+            Job::of(Line::new(line.into_bytes(), budget), &Default::default())
+        };
+        let (mut one, mut other) = (opened(&[]), opened(&[]));
+        one.push(call(1)).unwrap();
+        one.push(call(2)).unwrap();
+        assert_eq!(one.push(call(3)).unwrap_err().kind, FaultKind::Busy);
+        other.push(call(4)).expect("a server of which nothing is held takes one");
+        let (first, second) = (one.take(|| 0).unwrap(), one.take(|| 0).unwrap());
+        assert!(one.push(call(5)).is_err(), "sent, and held until it is answered");
+        for task in [first, second] {
+            one.finish(task.run);
+        }
+        one.push(call(6)).unwrap();
+        drop((one, other));
+        assert_eq!(budget.held(), 0);
+    }
+
+    #[test]
+    fn listening_takes_no_room_from_calls() {
+        let calls: Vec<String> = (2..=20).map(|n| format!("tools/call {n}")).collect();
+        let mut queue = opened(&["subscriptions/listen 1"]);
+        calls.iter().for_each(|text| queue.push(job(text)).unwrap());
+        let taken = take(&mut queue);
+        assert_eq!((taken.len(), taken[0].1), (REMOTE_CALLS_MAX + 1, Some(1)));
+    }
+
+    #[test]
+    fn a_refused_head_is_tried_once_more_if_it_is_another_one() {
+        let params = r#"{"name":"t","arguments":{"r":"eu"},"_meta":{"io.modelcontextprotocol/protocolVersion":"2026-07-28"}}"#;
+        let line = format!(r#"{{"jsonrpc":"2.0","id":1,"method":"tools/call","params":{params}}}"#);
+        let call = || Job::of(Line::new(line.clone().into_bytes(), &IN_FLIGHT), &Default::default());
+        let schema = r#"{"properties":{"r":{"type":"string","x-mcp-header":"R"}}}"#;
+        let mirrors: Mirrors = [("t".to_owned(), mirrored::of_schema(schema))].into();
+
+        let mut queue = opened(&[]);
+        queue.push(call()).unwrap();
+        let task = queue.take(|| 0).unwrap();
+        task.sent.store(true, Ordering::Release);
+        assert!(task.job.repeats_arguments() && queue.park(task.run, "no"));
+        assert!(queue.finish(task.run) && !queue.is_in_doubt(CallId(1)), "it was not done");
+        assert!(queue.take(|| 0).is_none() && queue.crowded().is_none());
+        assert_eq!(queue.release(&mirrors), []);
+        let again = queue.take(|| 0).unwrap();
+        assert!(again.job.again && again.job.head.contains(&("Mcp-Param-R".to_owned(), "eu".to_owned())));
+        queue.finish(again.run);
+
+        queue.push(call()).unwrap();
+        let task = queue.take(|| 0).unwrap();
+        assert!(queue.park(task.run, "no"));
+        assert_eq!(queue.release(&Default::default()), [(CallId(1), "no".into())]);
+        assert!(queue.is_empty() && queue.waiting_bytes == 0);
+
+        queue.push(call()).unwrap();
+        let task = queue.take(|| 0).unwrap();
+        queue.over(CallId(1));
+        assert!(!queue.park(task.run, "no"), "nobody waits for it");
     }
 }

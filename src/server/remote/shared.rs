@@ -11,7 +11,7 @@ use super::upstream::Upstream;
 use super::worker;
 use crate::base::fault::{Fault, FaultKind};
 use crate::base::id::CallId;
-use crate::base::limits::{REMOTE_CALLS_MAX, REMOTE_IDLE, REMOTE_URGENT_MAX};
+use crate::base::limits::{REMOTE_CALLS_MAX, REMOTE_IDLE, REMOTE_LISTENS_MAX, REMOTE_URGENT_MAX};
 use crate::base::time::Time;
 use crate::config::Protocol;
 use crate::http::url::Url;
@@ -20,6 +20,9 @@ use parking_lot::{Condvar, Mutex};
 use std::sync::Arc;
 use std::time::Duration;
 use ureq::Agent;
+
+/// One for everything that may be under way.
+const WORKERS_MAX: usize = REMOTE_CALLS_MAX + REMOTE_URGENT_MAX + REMOTE_LISTENS_MAX;
 
 #[derive(Debug)]
 pub struct Shared {
@@ -131,7 +134,7 @@ impl Shared {
         }
         if state.idle > 0 {
             self.changed.notify_all();
-        } else if state.workers < REMOTE_CALLS_MAX + REMOTE_URGENT_MAX {
+        } else if state.workers < WORKERS_MAX {
             state.workers += 1;
             let shared = self.clone();
             // Not joined: it ends when there is nothing to do, or when the life is over.
@@ -252,6 +255,24 @@ impl Shared {
 
     pub fn mirror(&self, mirrors: Mirrors) {
         self.state.lock().mirrors = Arc::new(mirrors);
+    }
+
+    /// The server refuses the head of a call: it waits until it is known what that should repeat.
+    pub fn park(&self, run: RunId, error: &str) -> bool {
+        let mut state = self.state.lock();
+        !state.closed && state.queue.park(run, error)
+    }
+
+    /// It is known, as far as it will be.
+    pub fn heads_are_known(self: &Arc<Self>) {
+        let mut state = self.state.lock();
+        let mirrors = state.mirrors.clone();
+        let refused = state.queue.release(&mirrors);
+        self.employ(&mut state);
+        drop(state);
+        for (id, error) in refused {
+            self.inbox.push(Heard::Refused(id, error));
+        }
     }
 
     /// The same of the modern era, which has no session, and no stream but the answers.

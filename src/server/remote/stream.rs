@@ -8,7 +8,7 @@ use super::trouble::{Trouble, When};
 use crate::base::fault::{Fault, FaultKind};
 use crate::base::limits::{LINE_BYTES_MAX, REMOTE_PAUSE_MAX, REMOTE_RESUMES_MAX, REMOTE_SILENCE};
 use crate::base::text;
-use crate::http::events::EventScan;
+use crate::http::events::{EventScan, is_message};
 use crate::mcp::line::one_line;
 use std::io::Read;
 use std::sync::Arc;
@@ -57,6 +57,8 @@ fn listen(shared: &Arc<Shared>, place: &Place) -> bool {
             headers.push(("last-event-id", id));
         }
         let opened = shared.client.stream(&agent, &place.target, &headers, Some(REMOTE_SILENCE));
+        // As the server asks.
+        let mut after = Duration::ZERO;
         match opened {
             Ok(reply) if reply.status == 200 && reply.content_type == "text/event-stream" => {
                 unconnected = 0;
@@ -77,11 +79,16 @@ fn listen(shared: &Arc<Shared>, place: &Place) -> bool {
                 }
                 return true;
             }
+            // So some servers say that they do not know our session; the next request tells. A new one has a stream again.
+            Ok(reply) if reply.status == 400 && place.session.is_some() => return true,
             Ok(reply) if reply.status < 500 && reply.status != 429 => {
                 log::debug!("{}: no event stream ({})", shared.name, reply.status);
                 return false;
             }
-            Ok(_) => failures += 1,
+            Ok(reply) => {
+                failures += 1;
+                after = reply.retry_after.unwrap_or_default();
+            }
             Err(Trouble { fault, when: When::Unconnected }) => {
                 (failures, unconnected) = (failures + 1, unconnected + 1);
                 if unconnected >= REMOTE_RESUMES_MAX {
@@ -92,8 +99,8 @@ fn listen(shared: &Arc<Shared>, place: &Place) -> bool {
             Err(_) => failures += 1,
         }
         let pause = AGAIN_AFTER * 2_u32.pow(failures.min(10));
-        if !shared.pause(track.retry.unwrap_or(pause).max(pause / 2).min(REMOTE_PAUSE_MAX), place.generation)
-        {
+        let pause = track.retry.unwrap_or(pause).max(pause / 2).min(REMOTE_PAUSE_MAX);
+        if !shared.pause(pause.max(after), place.generation) {
             return true;
         }
     }
@@ -145,11 +152,16 @@ fn no_stream(shared: &Shared, reply: &Reply, refusal: Option<Fault>) -> Fault {
         kind => format!(" with {kind}"),
     };
     let got = format!("{} {kind}", reply.status);
+    let retry = reply.retry_after.filter(|_| matches!(reply.status, 429 | 500..=599));
     match refusal {
-        Some(fault) => Fault { message: format!("{}; a GET got {}", fault.message, got.trim()), ..fault },
+        Some(fault) => {
+            let retry_in = retry.or(fault.retry_in);
+            Fault { message: format!("{}; a GET got {}", fault.message, got.trim()), retry_in, ..fault }
+        }
         None => {
             let message = format!("{url} answered {}, and no event stream", got.trim());
-            Fault::new(FaultKind::BadUpstream, message).hint("is the `url` that of an SSE endpoint?")
+            let fault = Fault::new(FaultKind::BadUpstream, message).retry_in(retry);
+            fault.hint("is the `url` that of an SSE endpoint?")
         }
     }
 }
@@ -172,7 +184,8 @@ fn read(shared: &Arc<Shared>, reply: Reply, track: &mut Track) -> Ended {
             listened = listened
                 && match kind {
                     b"endpoint" => endpoint(shared, &data),
-                    _ => shared.inbox.push(Heard::Line(one_line(&data).into_owned())),
+                    kind if is_message(kind) => shared.inbox.push(Heard::Line(one_line(&data).into_owned())),
+                    _ => true,
                 };
         });
         if let Some(id) = scan.last_id() {

@@ -19,6 +19,9 @@ fn every_failure_has_its_name() {
         "/html" => out.answer(200, &[("content-type", "text/html")], "<title>Welcome</title>"),
         "/garbage" => out.answer(200, &[("content-type", "application/json")], "{nonsense"),
         "/404" => out.answer(404, &[], "no such page"),
+        "/413" => out.answer(413, &[], ""),
+        "/lists" if seen.what() == "tools/list" => out.answer(429, &[], ""),
+        "/lists" => answer_plainly(seen, out),
         "/closes" => out.cut(),
         "/not-http" => {
             out.raw("220 mail.example ESMTP\r\n");
@@ -38,6 +41,8 @@ fn every_failure_has_its_name() {
         ("503", "backoff", "bad_upstream", "answered 503"),
         ("html", "backoff", "bad_upstream", "with text/html, not JSON: Welcome"),
         ("garbage", "backoff", "bad_upstream", "{nonsense"),
+        ("413", "backoff", "bad_upstream", "answered 413"),
+        ("lists", "backoff", "bad_upstream", "answered 429"),
         ("404", "backoff", "bad_upstream", "answered 404: no such page; a GET got 404"),
         ("closes", "backoff", "unreachable", "broke before the answer"),
         ("not-http", "backoff", "bad_upstream", "not HTTP"),
@@ -53,7 +58,10 @@ fn every_failure_has_its_name() {
         "no-tls": { "url": format!("https://{}/closes-tls", upstream.address) },
         "variable": { "url": nobody(), "headers": { "X": "${env:TEST_IS_NOT_SET}" } },
     });
-    for name in ["401", "403", "500", "503", "html", "garbage", "404", "closes", "not-http", "refuses"] {
+    let names = [
+        "401", "403", "413", "500", "503", "html", "garbage", "404", "closes", "not-http", "refuses", "lists",
+    ];
+    for name in names {
         servers[name] = json!({ "url": format!("http://{}/{name}", upstream.address) });
     }
     let daemon = with(servers);
@@ -133,6 +141,59 @@ fn a_bad_request_is_no_lost_session() {
     let error = daemon.client().call("a__run", json!({})).unwrap_err();
     assert_eq!((error.code, error.message.as_str()), (-32602, "no such thing"));
     assert_eq!(upstream.seen("initialize").len(), 1);
+}
+
+/// A 404 that answers the request by its own id is about the request.
+#[test]
+fn a_request_that_is_not_known_is_no_lost_session() {
+    let upstream = Upstream::start(|seen, out| match seen.what().as_str() {
+        "completion/complete" => {
+            let error = json!({ "code": -32601, "message": "no completions here" });
+            let body = json!({ "jsonrpc": "2.0", "id": seen.message()["id"], "error": error }).to_string();
+            out.answer(404, &[("content-type", "application/json")], &body);
+        }
+        _ => answer_plainly(seen, out),
+    });
+    let daemon = behind(&upstream);
+    let before = life(&daemon);
+    let mut client = crate::support::mcp::Mcp::connect(&daemon.server_url("a"));
+    for _ in 0..3 {
+        let error = client.request("completion/complete", json!({})).unwrap_err();
+        assert_eq!((error.code, error.message.as_str()), (-32601, "no completions here"));
+    }
+    assert_eq!((upstream.seen("initialize").len(), life(&daemon)), (1, before));
+}
+
+/// A server that says 400 where it means that it does not know our session: the next one has a stream again.
+#[test]
+fn a_new_session_has_a_stream_again() {
+    let session: Arc<AtomicUsize> = Arc::new(AtomicUsize::new(1));
+    let current = session.clone();
+    let upstream = Upstream::start(move |seen, out| {
+        let known = format!("s-{}", current.load(Ordering::Acquire));
+        let ours = seen.header("mcp-session-id").is_none_or(|id| id == known);
+        match seen.what().as_str() {
+            _ if !ours => out.answer(400, &[], "no valid session ID"),
+            "GET" if known == "s-1" => {
+                out.events(&[]);
+                out.raw("retry: 10\n: there\n\n");
+                // It is restarted, and has forgotten us.
+                current.store(2, Ordering::Release);
+            }
+            "GET" => {
+                out.events(&[]);
+                out.wait_closed();
+            }
+            _ => answer_plainly_in(seen, out, &known),
+        }
+    });
+    let daemon = behind(&upstream);
+    let of = |id: &'static str| {
+        move |seen: &&Seen| seen.method == "GET" && seen.header("mcp-session-id") == Some(id)
+    };
+    until("a refused stream", || (upstream.seen("GET").iter().filter(of("s-1")).count() == 2).then_some(()));
+    assert_eq!(daemon.client().text("a__run", json!({})), "{}");
+    until("a stream of the new session", || upstream.seen("GET").iter().find(of("s-2")).map(|_| ()));
 }
 
 #[test]

@@ -25,7 +25,7 @@ fn result_of(message: &Value) -> Option<Value> {
 }
 
 /// Answers as a modern server; a `subscriptions/listen` stays open.
-fn answer(seen: &Seen, out: &mut Out) {
+pub fn answer(seen: &Seen, out: &mut Out) {
     let message = seen.message();
     if message["method"] == "subscriptions/listen" {
         out.events(&[]);

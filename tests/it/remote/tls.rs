@@ -57,6 +57,7 @@ def pump(source, sink):
 def serve(plain):
     try: near = context.wrap_socket(plain, server_side=True)
     except OSError: return
+    with open("reused", "a") as log: log.write("yes\n" if near.session_reused else "no\n")
     far = socket.create_connection((host, int(port)))
     threading.Thread(target=pump, args=(far, near), daemon=True).start()
     pump(near, far)
@@ -91,4 +92,28 @@ fn our_own_authority_is_trusted_when_it_is_named() {
     assert_eq!(error["kind"], "tls_failed", "{error}");
     assert!(error["hint"].as_str().unwrap().contains("SSL_CERT_FILE"), "{error}");
     assert_eq!(upstream.seen("initialize").len(), asked);
+}
+
+/// A server that is spoken to on a new connection knows us by what it gave us on an earlier one, whichever of our threads
+/// speaks.
+#[test]
+fn sessions_of_tls_are_taken_up_again() {
+    let dir = TempDir::new();
+    certificates(&dir);
+    // Each request has a connection of its own.
+    let upstream = Upstream::start(|seen, out| match plain(&seen.message()) {
+        Some(answer) if seen.method == "POST" => out.json(&[("connection", "close")], &answer),
+        _ => answer_plainly(seen, out),
+    });
+    let terminal = terminal(&dir, &upstream);
+    let config = json!({ "mcpServers": { "a": { "url": format!("https://{}/mcp", terminal.address) } } });
+    let daemon = Daemon::start_with_env(&config, &[("SSL_CERT_FILE", &dir.join("ca.pem"))]);
+    daemon.wait_ready(&["a"]);
+    let mut client = daemon.client();
+    for n in 0..4 {
+        client.text("a__run", json!({ "n": n }));
+    }
+    let log = std::fs::read_to_string(dir.join("reused")).unwrap();
+    let reused = log.lines().filter(|line| *line == "yes").count();
+    assert!(log.starts_with("no\n") && reused >= 4, "{log}");
 }

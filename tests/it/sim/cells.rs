@@ -32,7 +32,7 @@ pub const ROWS: [&str; 23] = [
 ];
 
 /// Columns: the event; `own` and `old` say of which life it speaks, `ripe` whether its time has come.
-pub const COLUMNS: [&str; 39] = [
+pub const COLUMNS: [&str; 41] = [
     "want",
     "unwant",
     "block",
@@ -72,6 +72,8 @@ pub const COLUMNS: [&str; 39] = [
     "unpaused own",
     "unpaused old",
     "asked back",
+    "not_before own",
+    "not_before old",
 ];
 
 pub fn row_name(server: &Server) -> &'static str {
@@ -143,6 +145,7 @@ fn column(server: &Server, event: Event, newest: Life, now: Time) -> u32 {
         Event::Paused(life) => of(34, life),
         Event::Unpaused(life) => of(36, life),
         Event::Reconnect => 38,
+        Event::NotBefore(life, _) => of(39, life),
     }
 }
 
@@ -154,7 +157,9 @@ fn reachable(row: &str, column: &str) -> bool {
     let started = alive(&["handshaking", "discovering", "ready"]) || stopping;
     match column {
         // An echo finds these phases only if it comes within two seconds of a rare event.
-        "pulling old" | "paused old" | "unpaused old" => alive(&["disabled", "ready", "backoff", "engine"]),
+        "pulling old" | "paused old" | "unpaused old" | "not_before old" => {
+            alive(&["disabled", "ready", "backoff", "engine"])
+        }
         _ if row == "thawing" && column.ends_with(" old") => false,
         // Two admissions in flight, after a quick off and on: the later phases are too far away.
         "admitted new" => alive(&["disabled", "queued", "spawning", "handshaking", "unborn", "entry"]),
@@ -163,6 +168,7 @@ fn reachable(row: &str, column: &str) -> bool {
         }
         "spawn_failed own" => alive(&["spawning", "pulling", "unborn"]),
         "paused own" | "unpaused own" => stopping || frozen || row == "ready",
+        "not_before own" => alive(&["handshaking", "ready", "close_input"]),
         "pulling own" => alive(&["spawning", "unborn"]),
         "spawned own" => started || alive(&["spawning", "pulling", "unborn"]),
         "first_sign own" | "greeted own" | "failed own" => started,

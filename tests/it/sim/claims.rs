@@ -23,6 +23,8 @@ pub const SPAWN_MAX: Duration = Duration::from_secs(40);
 /// How long a process of this world can be unkillable, and its grandchildren linger.
 pub const UNKILLABLE_MAX: Duration = Duration::from_secs(10);
 pub const LINGERS_MAX: Duration = Duration::from_secs(12);
+/// The longest that a server of this world asks to be left alone.
+pub const NOT_BEFORE_MAX: Duration = Duration::from_secs(600);
 /// An echo is at most this old.
 pub const ECHO_MAX: Duration = Duration::from_secs(60);
 
@@ -147,7 +149,8 @@ impl World {
             let least = Duration::from_millis(800).saturating_mul(1 << (streak - 1).min(16));
             let least = least.min(Duration::from_secs(240));
             claim!(pause >= least, "C5 retry without backoff: {pause:?} after failure {streak}");
-            claim!(pause <= rules.retry_backoff_max, "C5 a pause of {pause:?}");
+            let most = if shadow.asked_to_wait { NOT_BEFORE_MAX } else { rules.retry_backoff_max };
+            claim!(pause <= most.max(rules.retry_backoff_max), "C5 a pause of {pause:?}");
         }
         if booked && server.state() == "auto_disabled" {
             let pause = server.next_retry().map_or(Duration::ZERO, |at| at - self.now);
@@ -176,6 +179,8 @@ impl World {
                     "C1 a second recovery while {} lives",
                     actor.body.life
                 );
+                let asked = shadow.not_before.filter(|at| *at > self.now);
+                claim!(asked.is_none(), "C5 a try before {asked:?}, which the server asked for");
                 shadow.in_line = true;
             }
             Action::Hurry => claim!(shadow.in_line, "C12 hurries, yet not in line"),
@@ -219,7 +224,7 @@ impl World {
             let (server, shadow, rules, body) = (&actor.server, &actor.shadow, &actor.rules, &actor.body);
             let (name, state, phase) = (&actor.name, server.state(), server.phase());
             let long = awake - shadow.phase_since;
-            let patience = patience(server, rules);
+            let patience = patience(server, rules, shadow.asked_to_wait);
             let connecting = (state == "connecting").then(|| awake - shadow.state_since);
             let connecting_max = rules.connect_timeout * 2 + rules.pull_timeout + SLACK * 3;
             claim!(
@@ -294,8 +299,8 @@ impl World {
     }
 }
 
-/// How long a phase may last; `None` = for ever.
-fn patience(server: &Server, rules: &Policy) -> Option<Duration> {
+/// How long a phase may last; `None` = for ever. `asked`: the server has asked to be left alone once.
+fn patience(server: &Server, rules: &Policy, asked: bool) -> Option<Duration> {
     let ms = Duration::from_millis;
     match (server.state(), server.phase()) {
         // 30 s after others were let through, then eight servers, two slots, 2 s each.
@@ -307,7 +312,9 @@ fn patience(server: &Server, rules: &Policy) -> Option<Duration> {
         (_, "term") => Some(ms(4_500)),
         (_, "kill") => Some(UNKILLABLE_MAX + ms(1_000)),
         (_, "clear") => Some(LINGERS_MAX + ms(5_000)),
+        ("backoff", _) if asked => Some(NOT_BEFORE_MAX),
         ("backoff", _) => Some(ms(300_000)),
+        (_, "host") if server.reason() == Some(FaultKind::Busy) => Some(NOT_BEFORE_MAX),
         (_, "host") if server.reason() == Some(FaultKind::PullFailed) => Some(ms(60_000)),
         (_, "host") => Some(ms(5_000)),
         (_, "reconnect") => Some(ms(12_000)),

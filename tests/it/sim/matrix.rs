@@ -11,6 +11,7 @@ use std::time::Duration;
 
 const OWN: Life = Life(7);
 const OLD: Life = Life(0);
+const HOUR: Duration = Duration::from_secs(3_600);
 
 /// What the rows are made of: how to get there from a new server, one event per second (`Due` waits as long as it must).
 struct Row {
@@ -94,6 +95,21 @@ fn rows() -> Vec<Row> {
         row("it is stopped and dead", &ready, &[Want(false), Exited(OWN, own)]),
         engine("it died, on an engine", &ready, &[Exited(OWN, own)]),
         row("one failure", &ready, &[Exited(OWN, own), Gone(OWN)]),
+        row(
+            "one failure, and it asked to wait",
+            &handshaking,
+            &[NotBefore(OWN, HOUR), Failed(OWN, own), Exited(OWN, own), Gone(OWN)],
+        ),
+        engine(
+            "its engine is away, and it asked to wait",
+            &handshaking,
+            &[NotBefore(OWN, HOUR), EngineAway, Exited(OWN, own), Gone(OWN)],
+        ),
+        engine(
+            "its engine is back, and it asked to wait",
+            &handshaking,
+            &[NotBefore(OWN, HOUR), EngineAway, Exited(OWN, own), Gone(OWN), EngineUp],
+        ),
         engine("one failure, on an engine", &ready, &[Exited(OWN, own), Gone(OWN), EngineUp]),
         row("the host has no room", &spawning, &[SpawnFailed(OWN, host)]),
         engine("the host has no room, nor blame", &spawning, &[SpawnFailed(OWN, host), EngineUp]),
@@ -141,6 +157,7 @@ fn events(newest: Life, next: Life) -> Vec<Event> {
     for life in [newest, OLD] {
         all.extend([Idle(life), FirstSign(life), Spawned(life), SpawnFailed(life, FaultKind::SpawnFailed)]);
         all.extend([Greeted(life), Discovered(life), Failed(life, FaultKind::Protocol), ProbeOk(life)]);
+        all.push(NotBefore(life, HOUR));
         all.extend([Exited(life, fault), Gone(life), Pulling(life), Paused(life), Unpaused(life)]);
     }
     all

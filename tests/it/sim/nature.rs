@@ -1,7 +1,7 @@
 //! What processes do: how they are born, what they do by themselves, and how they take an order.
 
 use super::body::{Body, Cause as Killer, Happening, State};
-use super::claims::{Checked, LINGERS_MAX, SPAWN_MAX, UNKILLABLE_MAX, claim};
+use super::claims::{Checked, LINGERS_MAX, NOT_BEFORE_MAX, SPAWN_MAX, UNKILLABLE_MAX, claim};
 use super::plants::Plant;
 use super::swarm::Fault;
 use super::world::{Cause, World, ms};
@@ -149,6 +149,11 @@ impl World {
             Happening::Fails(fault) => {
                 body.useless = true;
                 body.deaf_since.get_or_insert(awake);
+                if self.faulty(Fault::AsksToWait, 40) {
+                    let longest = self.rng.pick(&[3_000, NOT_BEFORE_MAX.as_millis() as u64]);
+                    let pause = ms(self.rng.range(0, longest));
+                    self.tell(ix, Event::NotBefore(life, pause));
+                }
                 self.tell(ix, Event::Failed(life, fault));
                 self.life_over(ix, fault);
             }

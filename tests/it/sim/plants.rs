@@ -53,6 +53,7 @@ plants! {
     BlockLost: "a broken entry is not noted",
     ExitUnheard: "an exit while ready is missed",
     FailureUnheard: "a closed stdout is missed",
+    NotBeforeLost: "that a server asks to wait is not heard",
     GateOverbooks: "the gate admits one too many",
     GateNoPatience: "the gate waits for ever for a first sign",
     GateForgets: "who is next after a leave is not told",
@@ -95,6 +96,7 @@ impl Plant {
             Plant::RestartRemembers => event == Event::Restart,
             Plant::BlockLost => matches!(event, Event::Block(Some(_))),
             Plant::ExitUnheard => state == "ready" && matches!(event, Event::Exited(..)),
+            Plant::NotBeforeLost => matches!(event, Event::NotBefore(..)),
             Plant::FailureUnheard => state == "ready" && matches!(event, Event::Failed(..)),
             _ => false,
         };
@@ -166,6 +168,7 @@ pub fn of_life(event: Event, life: mcpvisor::base::id::Life) -> Event {
         Event::Greeted(_) => Event::Greeted(life),
         Event::Discovered(_) => Event::Discovered(life),
         Event::Failed(_, fault) => Event::Failed(life, fault),
+        Event::NotBefore(_, pause) => Event::NotBefore(life, pause),
         Event::ProbeOk(_) => Event::ProbeOk(life),
         Event::Exited(_, fault) => Event::Exited(life, fault),
         Event::Gone(_) => Event::Gone(life),

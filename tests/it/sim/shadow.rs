@@ -53,6 +53,10 @@ pub struct Shadow {
     pub incident: Option<(Time, u32)>,
     /// Somebody asked whether it is well, on the awake clock.
     pub asked_at: Option<Time>,
+    /// The server asked not to be tried before, and nobody has asked for a try since.
+    pub not_before: Option<Time>,
+    /// It has asked that once.
+    pub asked_to_wait: bool,
     /// This event forgives what was counted.
     pub forgiven: bool,
     // Moments on the awake clock.
@@ -81,6 +85,8 @@ impl Shadow {
             retry_at: None,
             incident: None,
             asked_at: None,
+            not_before: None,
+            asked_to_wait: false,
             forgiven: false,
             state_since: Time::ZERO,
             phase_since: Time::ZERO,
@@ -132,6 +138,7 @@ impl Shadow {
             self.tally.clear();
             self.proven = false;
             self.given_up = 0;
+            self.not_before = None;
         }
     }
 

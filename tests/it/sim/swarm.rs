@@ -45,9 +45,10 @@ pub enum Fault {
     Pulls,
     Pauses,
     Idle,
+    AsksToWait,
 }
 
-const FAULTS: u32 = Fault::Idle as u32 + 1;
+const FAULTS: u32 = Fault::AsksToWait as u32 + 1;
 
 /// The faults that this run knows.
 #[derive(Clone, Copy, Debug)]

@@ -388,6 +388,16 @@ impl World {
             shadow.given_up += 1;
             shadow.retry_at = server.next_retry();
         }
+        if let Event::NotBefore(life, pause) = event
+            && before.life == Some(life)
+        {
+            shadow.asked_to_wait = true;
+            if matches!(before.state, "connecting" | "ready") {
+                shadow.not_before = Some(now + pause);
+            }
+        } else if state == "ready" && before.state != "ready" {
+            shadow.not_before = None;
+        }
         match state {
             "ready" => {
                 shadow.proven = true;
