@@ -105,6 +105,13 @@ pub struct Server {
     blocked: Option<FaultKind>,
     needs_engine: bool,
     engine_away: bool,
+    /// Its engine went away since its life began, and it has not been heard since: what ends it now is no fault of its
+    /// own.
+    bereft: bool,
+    /// Its container was paused before it was ready, as far as is known.
+    paused: bool,
+    /// When its engine is asked whether it is there, should a start take that long.
+    inquiry: Option<Time>,
     /// Starts asleep when enabled: its tools are known and it is lazy.
     asleep: bool,
     /// It was ready since it was enabled or its entry changed.
@@ -139,8 +146,8 @@ enum Phase {
     /// Somebody paused its container: the same one goes on when it is unpaused, if it answers then.
     Frozen {
         life: Life,
-        /// It was unpaused, and is to answer by then.
-        thaw: Option<Time>,
+        /// It was unpaused, and is to answer.
+        thaw: Option<Trial>,
         /// When it is looked at again, should nobody say that it goes on.
         look: Time,
     },
@@ -198,13 +205,6 @@ enum Rung {
     Clear(Time),
 }
 
-#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
-enum Probe {
-    Off,
-    Next { at: Time, misses: u32 },
-    Sent { at: Time, deadline: Time, misses: u32 },
-}
-
 /// Why a life was ended; decides what follows it.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 enum Verdict {
@@ -220,6 +220,8 @@ struct Turn<'a> {
     now: Time,
     policy: &'a Policy,
     dice: f64,
+    /// Its engine is there again, with this very event.
+    engine_back: bool,
     out: &'a mut Vec<Action>,
 }
 
@@ -244,8 +246,10 @@ macro_rules! of_a_life {
 
 mod phases;
 mod policy;
+mod probing;
 
 pub use policy::Policy;
+use probing::{Probe, Trial};
 
 /// One event, one decision. `dice` is uniform in 0..1. Actions are appended to `out` in the order to do them.
 pub fn step(
@@ -257,7 +261,8 @@ pub fn step(
     out: &mut Vec<Action>,
 ) -> Server {
     let state = server.state();
-    let mut turn = Turn { now, policy, dice, out };
+    let engine_back = event == Event::EngineUp && server.engine_away;
+    let mut turn = Turn { now, policy, dice, engine_back, out };
     server.note(event);
     if server.concerns(event, &mut turn) {
         server.phase = server.answer(event, &mut turn);
@@ -278,6 +283,9 @@ impl Server {
             blocked: None,
             needs_engine,
             engine_away: false,
+            bereft: false,
+            paused: false,
+            inquiry: None,
             asleep,
             proven: false,
             newest: Life(0),
@@ -343,6 +351,7 @@ impl Server {
             | Phase::Blocked { fault }
             | Phase::AutoDisabled { fault } => Some(fault),
             Phase::Stranded => Some(FaultKind::EngineAway),
+            Phase::Frozen { .. } if self.engine_away => Some(FaultKind::EngineAway),
             Phase::Frozen { .. } => Some(FaultKind::ContainerPaused),
             Phase::Stopping { verdict: Verdict::Asked | Verdict::Idle, .. }
             | Phase::Disabled
@@ -377,9 +386,13 @@ impl Server {
     pub fn next_deadline(&self) -> Option<(Time, &'static str)> {
         match self.phase {
             Phase::Connecting { step: Step::Pulling, deadline, .. } => Some((deadline, "pull_timeout")),
-            Phase::Connecting { deadline, .. } => Some((deadline, "connect_timeout")),
+            Phase::Connecting { deadline, .. } => {
+                earlier(self.inquiry.map(|at| (at, "inquiry")), Some((deadline, "connect_timeout")))
+            }
             Phase::Ready { settles, probe, .. } => earlier(settles.map(|at| (at, "settle")), probe.next()),
-            Phase::Frozen { thaw, look, .. } => earlier(thaw.map(|at| (at, "thaw")), Some((look, "look"))),
+            Phase::Frozen { thaw, look, .. } => {
+                earlier(thaw.map(|trial| (trial.deadline, "thaw")), Some((look, "look")))
+            }
             Phase::Stopping { rung, .. } => rung.next(),
             Phase::Backoff { until, .. } => Some((until, "backoff")),
             Phase::Waiting { until, .. } => Some((until, "host_retry")),
@@ -411,6 +424,11 @@ impl Server {
             | Phase::Blocked { .. }
             | Phase::AutoDisabled { .. } => None,
         }
+    }
+
+    /// Its engine is back, and whether it has survived the outage is not known yet.
+    pub fn is_in_question(&self) -> bool {
+        matches!(self.phase, Phase::Ready { probe: Probe::Last(_), .. })
     }
 
     /// Since when it is in this state.
@@ -459,7 +477,7 @@ impl Server {
             }
             Event::Restart if self.wanted => self.forgive(),
             Event::EngineUp => self.engine_away = false,
-            Event::EngineAway => self.engine_away = self.needs_engine,
+            Event::EngineAway => (self.engine_away, self.bereft) = (self.needs_engine, self.needs_engine),
             Event::Restart | Event::Admitted(_) | Event::Wake | Event::Due | of_a_life!() => (),
         }
     }
@@ -525,16 +543,6 @@ impl Server {
             | Phase::Parked { .. }
             | Phase::Blocked { .. }
             | Phase::AutoDisabled { .. } => self.resting(event, turn),
-        }
-    }
-}
-
-impl Probe {
-    fn next(self) -> Option<(Time, &'static str)> {
-        match self {
-            Probe::Off => None,
-            Probe::Next { at, .. } => Some((at, "probe")),
-            Probe::Sent { deadline, .. } => Some((deadline, "probe_patience")),
         }
     }
 }

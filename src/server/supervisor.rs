@@ -16,6 +16,7 @@ use crate::base::id::{Life, ServerName};
 use crate::base::limits::INBOX_MESSAGES_MAX;
 use crate::base::text;
 use crate::base::time::{Time, Wall};
+use crate::engine::outage::Cause;
 use crate::engine::watched::{self, Heard, Settled, Subscription, Watched};
 use crate::mcp::items::Kind;
 use crate::reaper::keeper::Keeper;
@@ -129,7 +130,13 @@ impl Supervisor {
         let server = self.server.clone();
         let subscription = engine.subscribe(move |heard| match heard {
             Heard::Up => server.tell(Report::Event(Event::EngineUp, None)),
-            Heard::Away(fault) => server.tell(Report::Event(Event::EngineAway, Some(fault.clone()))),
+            Heard::Away(cause, fault) => {
+                server.tell(Report::Event(Event::EngineAway, Some(fault.clone())));
+                // Then so is all that lives on it.
+                if *cause == Cause::Paused {
+                    server.tell(Report::Happened(watched::Happened::Paused));
+                }
+            }
             Heard::Container(happened) => server.tell(Report::Happened(*happened)),
         });
         self.dwelling = Some((engine, subscription));
@@ -205,12 +212,12 @@ impl Supervisor {
         self.machine = machine::step(self.machine.clone(), event, now, &self.policy, dice, &mut actions);
         self.tape.record(event, now, &self.policy, dice, &self.machine);
         let after = (self.machine.state(), self.machine.phase());
-        self.freeze_or_thaw(before.1);
+        let left = self.freeze_or_thaw(before.1);
         if matches!(event, Event::Discovered(_) | Event::ProbeOk(_)) && after.0 == "ready" {
             self.last_success = Some(clock::wall());
         }
         if before != after && after == ("stopping", "close_input") {
-            self.own_verdict();
+            self.own_verdict(event, left);
         }
         let mut unborn = None;
         for action in actions {
@@ -251,8 +258,9 @@ impl Supervisor {
         }
     }
 
-    /// No call goes to a life that is frozen; the same way is open again when it goes on.
-    fn freeze_or_thaw(&mut self, before: &str) {
+    /// No call goes to a life that is frozen; the same way is open again when it goes on. What is returned is the way to
+    /// one that does not.
+    fn freeze_or_thaw(&mut self, before: &str) -> Option<Arc<Link>> {
         let frozen = |phase: &str| matches!(phase, "paused" | "thawing");
         let (was, is) = (frozen(before), frozen(self.machine.phase()));
         if !was && is {
@@ -261,13 +269,13 @@ impl Supervisor {
                 self.server.close(link.life);
             }
         } else if was && !is {
-            let link = self.frozen.take();
-            if let Some(link) =
-                link.filter(|link| self.machine.state() == "ready" && self.machine.life() == Some(link.life))
-            {
-                self.server.open(link);
+            let link = self.frozen.take()?;
+            if self.machine.state() != "ready" || self.machine.life() != Some(link.life) {
+                return Some(link);
             }
+            self.server.open(link);
         }
+        None
     }
 
     /// Says of a recovery of its engine how it went for this server.
@@ -278,7 +286,8 @@ impl Supervisor {
         }
         let how = match self.machine.state() {
             _ if !self.recovering => return,
-            // Its attach never broke, or it had nothing there.
+            "ready" if self.machine.is_in_question() => return,
+            // It had nothing there.
             "disabled" | "sleeping" => Settled::Unhurt,
             "ready" if event == Event::EngineUp => Settled::Unhurt,
             "ready" => Settled::Back,
@@ -291,14 +300,23 @@ impl Supervisor {
     }
 
     /// Faults that the machine finds by itself: nobody else could put them into words.
-    fn own_verdict(&mut self) {
+    fn own_verdict(&mut self, event: Event, frozen: Option<Arc<Link>>) {
         let name = &self.server.name;
+        let mut told = None;
         let fault = match self.machine.reason() {
+            // Nobody asked for it, and it is no fault of its own: what was frozen has not come back.
+            None if event == Event::Due => {
+                let message = format!("{name} did not answer when it could go on, and is replaced");
+                let unknown = Fault::new(FaultKind::OutcomeUnknown, message.clone());
+                told = Some(unknown.hint("it may have done what was asked; look before you repeat it"));
+                Fault::new(FaultKind::Deaf, message)
+            }
             Some(kind @ FaultKind::ConnectTimeout) => {
                 let patience = text::span(self.policy.connect_timeout);
                 Fault::new(kind, format!("{name} was not ready within {patience}"))
                     .hint("if it is slow to start, raise \"connection_timeout\"; else see its log")
             }
+            Some(FaultKind::ContainerPaused) => self.untold(FaultKind::ContainerPaused),
             Some(kind @ FaultKind::Deaf) => {
                 let misses = self.policy.probe_misses;
                 Fault::new(kind, format!("{name} left {misses} pings in a row unanswered")).hint("it hangs")
@@ -306,8 +324,8 @@ impl Supervisor {
             _ => return,
         };
         // Whoever waits is told now: the process may take the whole ladder to end.
-        if let Some(link) = self.server.link() {
-            link.life_over(&fault);
+        if let Some(link) = self.server.link().or(frozen) {
+            link.life_over(told.as_ref().unwrap_or(&fault));
             self.server.close(link.life);
         }
         self.last_error = Some((fault, clock::wall()));
@@ -413,6 +431,11 @@ impl Supervisor {
             (FaultKind::EngineAway, Some((engine, _))) => {
                 let endpoint = engine.engine().endpoint();
                 Fault::new(kind, format!("engine {endpoint} has not answered yet"))
+            }
+            (FaultKind::ContainerPaused, _) => {
+                let id: String = self.container.iter().flat_map(|id| id.chars().take(12)).collect();
+                Fault::new(kind, format!("somebody has paused its container {id}"))
+                    .hint(format!("docker unpause {id}: the same container goes on"))
             }
             (kind, _) => Fault::new(kind, kind.name()),
         }

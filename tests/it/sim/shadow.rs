@@ -51,6 +51,7 @@ pub struct Shadow {
     pub unwanted_since: Option<Time>,
     pub blocked_since: Option<Time>,
     pub wake_since: Option<Time>,
+    pub engine_back: Time,
 }
 
 impl Shadow {
@@ -73,6 +74,7 @@ impl Shadow {
             unwanted_since: Some(Time::ZERO),
             blocked_since: None,
             wake_since: None,
+            engine_back: Time::ZERO,
         }
     }
 
@@ -93,7 +95,7 @@ impl Shadow {
                 self.blocked = fault;
                 self.blocked_since = fault.map(|_| self.blocked_since.unwrap_or(awake));
             }
-            Event::EngineUp => self.engine_away = false,
+            Event::EngineUp if std::mem::take(&mut self.engine_away) => self.engine_back = awake,
             Event::EngineAway => self.engine_away = true,
             Event::Wake if state == "sleeping" => {
                 self.wake_since.get_or_insert(awake);
