@@ -10,8 +10,11 @@ mod echo;
 mod load;
 mod memory;
 mod pairs;
+mod recovery;
 mod relay;
 mod subjects;
+#[path = "../tests/it/support/mod.rs"]
+mod support;
 
 use load::{Slice, Subject};
 use memory::Usage;
@@ -25,11 +28,12 @@ use std::process::ExitCode;
 use std::time::Duration;
 use subjects::{ALL, MCPVISOR, ONE, Process};
 
-const USAGE: &str = "usage: benches/run [--quick] [--one-cpu] [--json FILE] [--only calls|memory|containers]
+const USAGE: &str =
+    "usage: benches/run [--quick] [--one-cpu] [--json FILE] [--only calls|memory|containers|recovery]
        benches/run load ADDRESS PID CLIENTS SECONDS    (calls a daemon that runs, with a server `demo`)";
 
-/// A whole run takes two minutes and a half on a quiet machine, more where rounds are discarded.
-const RUN_MAX: Duration = Duration::from_secs(240);
+/// A whole run takes four minutes on a quiet machine, more where rounds are discarded.
+const RUN_MAX: Duration = Duration::from_secs(480);
 
 /// What a run is asked to do.
 struct Plan {
@@ -38,6 +42,7 @@ struct Plan {
     calls: bool,
     memory: bool,
     containers: bool,
+    recovery: bool,
 }
 
 /// A number with a bound.
@@ -99,17 +104,18 @@ fn load_only(args: &[String]) -> io::Result<()> {
 
 fn plan(args: &[String]) -> io::Result<Plan> {
     let span = Duration::from_millis(200);
-    let mut plan = Plan { span, json: None, calls: true, memory: true, containers: true };
+    let mut plan = Plan { span, json: None, calls: true, memory: true, containers: true, recovery: true };
     let mut args = args.iter();
     while let Some(arg) = args.next() {
         match (arg.as_str(), args.as_slice().first().map(String::as_str)) {
             ("--quick", _) => plan.span = Duration::from_millis(80),
             ("--one-cpu", _) => one_cpu()?,
             ("--json", Some(path)) => plan.json = Some(File::create(path)?),
-            ("--only", Some(part @ ("calls" | "memory" | "containers"))) => {
+            ("--only", Some(part @ ("calls" | "memory" | "containers" | "recovery"))) => {
                 plan.calls = part == "calls";
                 plan.memory = part == "memory";
                 plan.containers = part == "containers";
+                plan.recovery = part == "recovery";
             }
             _ => return Err(io::Error::other(USAGE)),
         }
@@ -148,9 +154,12 @@ fn run(mut plan: Plan) -> io::Result<bool> {
     if plan.memory {
         sound &= at_rest(&mut plan, &mcpvisor)?;
     }
+    drop(mcpvisor);
     if plan.containers {
-        drop(mcpvisor);
         sound &= containers(&mut plan)?;
+    }
+    if plan.recovery {
+        sound &= recovery(&mut plan)?;
     }
     Ok(sound)
 }
@@ -236,6 +245,21 @@ fn containers(plan: &mut Plan) -> io::Result<bool> {
         row("p50, /mcp/s/boxed / bare attach", calls.ratio(0, p50), "x", None),
     ];
     show(plan, "containers", &rows)
+}
+
+fn recovery(plan: &mut Plan) -> io::Result<bool> {
+    let Some(ten) = recovery::Ten::start()? else { return Ok(true) };
+    let all = ten.recoveries(PAIRS_MIN)?;
+    if all.ours.len() < PAIRS_MIN {
+        println!("         only {} rounds were quiet enough, {} were not", all.ours.len(), all.discarded);
+    }
+    let median = |values: &[f64]| pairs::median(values.iter().copied());
+    let rows = [
+        row("10 bare containers, create to first answer", median(&all.bare), "ms", None),
+        row("10 servers, engine back to all ready", median(&all.ours), "ms", None),
+        row("the same, median of pairs", all.ratio(), "x", Some(Bound::AtMost(1.3))),
+    ];
+    show(plan, "recovery", &rows)
 }
 
 fn row(what: &str, value: f64, unit: &'static str, bound: Option<Bound>) -> Row {

@@ -1,19 +1,16 @@
 //! What a server in a container costs more than its container: until its first answer, and for a call. The floor is
 //! the Engine API with nothing around it: the same container, created, attached to, started, and spoken to.
 
-#[path = "../tests/it/support/mod.rs"]
-mod support;
-
 use super::load::{Slice, Subject};
 use super::pairs::{self, PAIRS_MIN, Rounds};
 use super::subjects::{Mount, Process, echo_call, initialize};
+use super::support::dockerd::Dockerd;
+use super::support::engine::Engine;
+use super::support::{self, http, images, until};
 use serde_json::{Value, json};
 use std::io::{self, Read, Write};
 use std::os::unix::net::UnixStream;
 use std::time::{Duration, Instant};
-use support::dockerd::Dockerd;
-use support::engine::Engine;
-use support::{http, images, until};
 
 /// The server's name, and so the label of its containers.
 const SERVER: &str = "boxed";
@@ -155,7 +152,7 @@ impl Subject for Attached {
 }
 
 /// Frames until one of stdout ends a line.
-fn read_line(stream: &mut UnixStream) -> io::Result<()> {
+pub fn read_line(stream: &mut UnixStream) -> io::Result<()> {
     let mut buffer = vec![0; 64 << 10];
     let mut filled = 0;
     loop {

@@ -342,9 +342,11 @@ fn span_parameter(request: &Request, name: &str, exchange: &mut Exchange) -> Res
 
 /// The status for a call that its server did not answer.
 fn status_of(fault: &Fault) -> u16 {
-    const STATUSES: [(FaultKind, u16); 4] = [
+    const STATUSES: [(FaultKind, u16); 6] = [
         (FaultKind::Unknown, 404),
         (FaultKind::NotReady, 503),
+        (FaultKind::EngineAway, 503),
+        (FaultKind::ContainerPaused, 503),
         (FaultKind::Busy, 503),
         (FaultKind::CallTimeout, 504),
     ];

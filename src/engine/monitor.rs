@@ -218,7 +218,7 @@ impl Monitor {
     fn heard(&self, news: News) -> Heard {
         match news {
             News::Up => Heard::Up,
-            News::Away(cause) => Heard::Away(self.fault(cause)),
+            News::Away(cause) => Heard::Away(cause, self.fault(cause)),
         }
     }
 

@@ -3,6 +3,7 @@
 
 use super::api::Engine;
 use super::endpoint::Endpoint;
+use super::outage::Cause;
 use super::tidings::Failed;
 use crate::base::fault::Fault;
 use crate::base::limits::{ENGINE_OOMS_MAX, ENGINE_SUBSCRIBERS_MAX};
@@ -21,7 +22,7 @@ pub enum Heard {
     /// The engine answers, its events are heard, and what earlier sessions left on it is swept.
     Up,
     /// It cannot be used: kind `engine_away`, with the cause and what to do.
-    Away(Fault),
+    Away(Cause, Fault),
     /// Something happened to the container that the subscriber follows.
     Container(Happened),
 }

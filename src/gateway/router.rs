@@ -418,5 +418,12 @@ pub fn not_ready(server: &Server) -> Fault {
         None if status.is_coming() => format!("try again later, or see: mcpvisor upstream logs {name}"),
         None => again,
     };
-    Fault::new(FaultKind::NotReady, message).hint(hint)
+    // Nothing that it does will change that, and there is something that does.
+    let kind = match why.map(|fault| fault.kind) {
+        Some(kind @ (FaultKind::EngineAway | FaultKind::ContainerPaused)) if status.state == "waiting" => {
+            kind
+        }
+        Some(_) | None => FaultKind::NotReady,
+    };
+    Fault::new(kind, message).hint(hint)
 }

@@ -247,7 +247,7 @@ impl Clerk {
             let Some(desk) = desk.upgrade() else { return };
             match heard {
                 Heard::Up => desk.tell(|told| _ = told.presence.insert(name.clone(), true)),
-                Heard::Away(_) => desk.tell(|told| _ = told.presence.insert(name.clone(), false)),
+                Heard::Away(..) => desk.tell(|told| _ = told.presence.insert(name.clone(), false)),
                 Heard::Container(_) => {}
             }
         });

@@ -22,7 +22,6 @@ use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use std::array;
 use std::os::fd::{AsFd, BorrowedFd};
 use std::sync::Arc;
-use std::time::Duration;
 
 /// Read at once from a pipe; a pipe holds 64 KiB.
 const READ_BYTES: usize = 64 << 10;
@@ -30,9 +29,6 @@ const READ_BYTES: usize = 64 << 10;
 /// Reads after the exit, per pipe: whatever a dead writer left fits in one pipe; a grandchild that floods the same
 /// pipe must not hold us.
 const LAST_READS_MAX: usize = 16;
-
-/// A server that ends closes its pipes a moment before its exit shows. One that stays longer has only closed them.
-const EXIT_AFTER_EOF: Duration = Duration::from_millis(250);
 
 /// The life while what it lives in runs.
 pub(super) struct Body<'a, V: Vessel> {
@@ -155,7 +151,8 @@ impl<'a, V: Vessel> Body<'a, V> {
             (true, true) => (FaultKind::Protocol, "stdin"),
             (true, false) => return,
         };
-        let patience = *self.exit_patience.get_or_insert_with(|| clock::now() + EXIT_AFTER_EOF);
+        let latest = clock::now() + self.vessel.exit_after_eof();
+        let patience = *self.exit_patience.get_or_insert(latest);
         if clock::now() >= patience {
             self.useless = true;
             let message =

@@ -114,6 +114,10 @@ pub struct Server {
     blocked: Option<FaultKind>,
     needs_engine: bool,
     engine_away: bool,
+    /// Its container was paused before it was ready, as far as is known.
+    paused: bool,
+    /// When its engine is asked whether it is there, should a start take that long.
+    inquiry: Option<Time>,
     /// Starts asleep when enabled: its tools are known and it is lazy.
     asleep: bool,
     /// It was ready since it was enabled or its entry changed.
@@ -157,8 +161,8 @@ enum Phase {
     /// Somebody paused its container: the same one goes on when it is unpaused, if it answers then.
     Frozen {
         life: Life,
-        /// It was unpaused, and is to answer by then.
-        thaw: Option<Time>,
+        /// It was unpaused, and is to answer.
+        thaw: Option<Trial>,
         /// When it is looked at again, should nobody say that it goes on.
         look: Time,
     },
@@ -223,26 +227,6 @@ enum Rung {
     Clear(Time),
 }
 
-#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
-enum Probe {
-    Off,
-    Next {
-        at: Time,
-        misses: u32,
-    },
-    Sent {
-        at: Time,
-        deadline: Time,
-        misses: u32,
-    },
-    /// Somebody wants to know whether it is well: unanswered by then, another one takes its place.
-    Asked {
-        at: Time,
-        deadline: Time,
-        misses: u32,
-    },
-}
-
 /// Why a life was ended; decides what follows it.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 enum Verdict {
@@ -258,6 +242,8 @@ struct Turn<'a> {
     now: Time,
     policy: &'a Policy,
     dice: f64,
+    /// Its engine is there again, with this very event.
+    engine_back: bool,
     out: &'a mut Vec<Action>,
 }
 
@@ -285,12 +271,14 @@ mod incident;
 mod past;
 mod phases;
 mod policy;
+mod probing;
 mod renewed;
 mod view;
 
 use incident::Incident;
 pub use past::{GivenUp, Past};
 pub use policy::{Policy, RECONNECT_LADDER};
+use probing::{Probe, Trial};
 
 /// One event, one decision. `dice` is uniform in 0..1. Actions are appended to `out` in the order to do them.
 pub fn step(
@@ -302,7 +290,8 @@ pub fn step(
     out: &mut Vec<Action>,
 ) -> Server {
     let state = server.state();
-    let mut turn = Turn { now, policy, dice, out };
+    let engine_back = event == Event::EngineUp && server.engine_away;
+    let mut turn = Turn { now, policy, dice, engine_back, out };
     server.note(event, &turn);
     if server.concerns(event, &mut turn) {
         server.phase = server.answer(event, &mut turn);
@@ -323,6 +312,8 @@ impl Server {
             blocked: None,
             needs_engine,
             engine_away: false,
+            paused: false,
+            inquiry: None,
             asleep,
             proven: false,
             not_before: None,

@@ -24,6 +24,7 @@ use crate::base::limits::INBOX_MESSAGES_MAX;
 use crate::base::text;
 use crate::base::time::{Time, Wall};
 use crate::base::topic::Topic;
+use crate::engine::outage::Cause;
 use crate::engine::watched::{self, Heard, Settled, Subscription, Watched};
 use crate::mcp::items::Kind;
 use crate::reaper::keeper::Keeper;
@@ -218,7 +219,13 @@ impl Supervisor {
         let name = self.server.name.clone();
         let subscription = engine.subscribe_as(name.as_str(), move |heard| match heard {
             Heard::Up => server.tell(Report::Event(Event::EngineUp, None)),
-            Heard::Away(fault) => server.tell(Report::Event(Event::EngineAway, Some(fault.clone()))),
+            Heard::Away(cause, fault) => {
+                server.tell(Report::Event(Event::EngineAway, Some(fault.clone())));
+                // Then so is all that lives on it.
+                if *cause == Cause::Paused {
+                    server.tell(Report::Happened(watched::Happened::Paused));
+                }
+            }
             Heard::Container(happened) => server.tell(Report::Happened(*happened)),
         });
         self.dwelling = Some((engine, subscription));
@@ -319,7 +326,7 @@ impl Supervisor {
         self.machine = machine::step(self.machine.clone(), event, now, &self.policy, dice, &mut actions);
         self.tape.record(event, now, &self.policy, dice, &self.machine);
         let after = (self.machine.state(), self.machine.phase());
-        self.freeze_or_thaw(before.1);
+        let left = self.freeze_or_thaw(before.1);
         self.clock_start(event, before.0, now);
         if before.0 != after.0 && after.0 == "ready" {
             self.keep_known();
@@ -328,7 +335,7 @@ impl Supervisor {
             self.last_success = Some(clock::wall());
         }
         if before != after && after == ("stopping", "close_input") {
-            self.own_verdict();
+            self.own_verdict(event, left);
         }
         let mut unborn = None;
         for action in actions {
@@ -414,8 +421,9 @@ impl Supervisor {
         }
     }
 
-    /// No call goes to a life that is frozen; the same way is open again when it goes on.
-    fn freeze_or_thaw(&mut self, before: &str) {
+    /// No call goes to a life that is frozen; the same way is open again when it goes on. What is returned is the way to
+    /// one that does not.
+    fn freeze_or_thaw(&mut self, before: &str) -> Option<Arc<Link>> {
         let frozen = |phase: &str| matches!(phase, "paused" | "thawing");
         let (was, is) = (frozen(before), frozen(self.machine.phase()));
         if !was && is {
@@ -424,13 +432,13 @@ impl Supervisor {
                 self.server.close(link.life);
             }
         } else if was && !is {
-            let link = self.frozen.take();
-            if let Some(link) =
-                link.filter(|link| self.machine.state() == "ready" && self.machine.life() == Some(link.life))
-            {
-                self.server.open(link);
+            let link = self.frozen.take()?;
+            if self.machine.state() != "ready" || self.machine.life() != Some(link.life) {
+                return Some(link);
             }
+            self.server.open(link);
         }
+        None
     }
 
     /// Says of a recovery of its engine how it went for this server.
@@ -441,7 +449,8 @@ impl Supervisor {
         }
         let how = match self.machine.state() {
             _ if !self.recovering => return,
-            // Its attach never broke, or it had nothing there.
+            "ready" if self.machine.is_in_question() => return,
+            // It had nothing there.
             "disabled" | "sleeping" => Settled::Unhurt,
             "ready" if event == Event::EngineUp => Settled::Unhurt,
             "ready" => Settled::Back,
@@ -509,9 +518,18 @@ impl Supervisor {
     }
 
     /// Faults that the machine finds by itself: nobody else could put them into words.
-    fn own_verdict(&mut self) {
+    fn own_verdict(&mut self, event: Event, frozen: Option<Arc<Link>>) {
         let name = &self.server.name;
+        let mut told = None;
         let fault = match self.machine.reason() {
+            // Nobody asked for it, and it is no fault of its own: what was frozen has not come back.
+            None if event == Event::Due => {
+                let message =
+                    format!("{name} did not answer when it was asked whether it is well, and is replaced");
+                let unknown = Fault::new(FaultKind::OutcomeUnknown, message.clone());
+                told = Some(unknown.hint("it may have done what was asked; look before you repeat it"));
+                Fault::new(FaultKind::Deaf, message)
+            }
             Some(kind @ FaultKind::ConnectTimeout) => {
                 let patience = self.policy.connect_timeout;
                 let message = format!("{name} was not ready within {}", text::span(patience));
@@ -525,6 +543,7 @@ impl Supervisor {
                         .hint("if it is slow to start, raise \"connection_timeout\"; else see its log")
                 }
             }
+            Some(FaultKind::ContainerPaused) => self.untold(FaultKind::ContainerPaused),
             Some(kind @ FaultKind::Deaf) => {
                 let misses = self.policy.probe_misses;
                 Fault::new(kind, format!("{name} left {misses} pings in a row unanswered")).hint("it hangs")
@@ -532,8 +551,8 @@ impl Supervisor {
             _ => return,
         };
         // Whoever waits is told now: the process may take the whole ladder to end.
-        if let Some(link) = self.server.link() {
-            link.life_over(&fault);
+        if let Some(link) = self.server.link().or(frozen) {
+            link.life_over(told.as_ref().unwrap_or(&fault));
             self.server.close(link.life);
         }
         self.last_error = Some((fault, clock::wall()));
@@ -666,6 +685,11 @@ impl Supervisor {
                 Fault::new(kind, format!("engine {endpoint} has not answered yet"))
             }
             (FaultKind::Busy, _) => Fault::new(kind, "it asked not to be tried again yet"),
+            (FaultKind::ContainerPaused, _) => {
+                let id: String = self.container.iter().flat_map(|id| id.chars().take(12)).collect();
+                Fault::new(kind, format!("somebody has paused its container {id}"))
+                    .hint(format!("docker unpause {id}: the same container goes on"))
+            }
             (kind, _) => Fault::new(kind, kind.name()),
         }
     }

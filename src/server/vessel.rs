@@ -4,6 +4,10 @@
 use crate::base::fault::{Fault, FaultKind};
 use nix::poll::PollFd;
 use std::os::fd::BorrowedFd;
+use std::time::Duration;
+
+/// A server that ends closes its pipes a moment before its exit shows. One that stays longer has only closed them.
+const EXIT_AFTER_EOF: Duration = Duration::from_millis(250);
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Stream {
@@ -43,6 +47,11 @@ pub(super) trait Vessel {
 
     /// What its output comes through; the second only where stderr has a way of its own.
     fn outputs(&self) -> [Option<BorrowedFd<'_>>; 2];
+
+    /// How long after its output has ended its end may still show.
+    fn exit_after_eof(&self) -> Duration {
+        EXIT_AFTER_EOF
+    }
 
     /// Which of what was read from the first output is whose. `Err`: it makes no sense any more.
     fn split(&mut self, bytes: &[u8], each: &mut dyn FnMut(Stream, &[u8])) -> Result<(), Fault>;

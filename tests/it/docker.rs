@@ -9,9 +9,12 @@
 )]
 
 mod argv;
+mod detection;
 mod faults;
+mod fleet;
 mod floor;
 mod health;
+mod incidents;
 mod kills;
 mod life;
 mod outage;
@@ -19,4 +22,5 @@ mod owed;
 mod pull;
 pub mod scene;
 mod seed;
+mod seed_resume;
 mod strangers;

@@ -4,10 +4,12 @@
 #![allow(
     clippy::disallowed_methods,
     clippy::unwrap_used,
-    reason = "tests read the clock, start plain threads, and fail by panicking"
+    clippy::wildcard_enum_match_arm,
+    reason = "tests read the clock, start plain threads, fail by panicking, and look at one action of nine"
 )]
 
 mod ear;
+mod harbour;
 mod live;
 mod matrix;
 mod scripted;

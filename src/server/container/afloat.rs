@@ -6,8 +6,10 @@ use crate::base::fault::{Fault, FaultKind};
 use crate::base::id::ServerName;
 use crate::base::time::Time;
 use crate::engine::attach::{self, Demux};
+use crate::engine::cause::cause;
 use crate::engine::endpoint::Endpoint;
-use crate::engine::error::EngineError;
+use crate::engine::error::{EngineError, EngineErrorKind};
+use crate::engine::outage::Cause;
 use crate::engine::wait::Waiting;
 use crate::server::vessel::{End, News, Stream, Vessel};
 use crate::sys::clock;
@@ -20,6 +22,9 @@ use std::time::Duration;
 /// Exit codes above this are signals, as a shell counts them.
 const SIGNAL_BASE: i64 = 128;
 const SIGKILL: i64 = 9;
+
+/// From the end of its output to what the engine says of its end: three processes pass it on.
+const EXIT_AFTER_EOF: Duration = Duration::from_secs(3);
 
 /// Whether the engine said that this container ran out of memory.
 pub type Oomed = dyn Fn(&str) -> bool + Send + Sync;
@@ -40,6 +45,10 @@ pub(super) struct Afloat {
     pub kill_patience: Duration,
     /// Since the first kill.
     pub killed: Option<Time>,
+    /// The way to it is broken: its input cannot be closed any more.
+    pub broken: bool,
+    /// Its engine cannot even be asked to end it.
+    pub out_of_reach: bool,
     pub over: Option<End>,
     pub news: Option<News>,
 }
@@ -64,6 +73,7 @@ impl Afloat {
     fn lost(&mut self, error: &EngineError) {
         let fault = error.fault(&self.engine);
         self.news = Some(News::Lost(fault));
+        self.broken = true;
     }
 
     fn hear_the_hand(&mut self) {
@@ -84,7 +94,8 @@ impl Afloat {
     fn not_killed(&mut self, error: &EngineError) {
         log::warn!("{}: {error}", self.name);
         let asked_long = self.killed.is_some_and(|since| clock::now().since(since) >= self.kill_patience);
-        if asked_long {
+        self.out_of_reach = is_out_of_reach(error);
+        if asked_long || self.out_of_reach {
             let how = format!("could not be told to end: {error}");
             self.over = Some(End { kind: FaultKind::EngineAway, how, hint: String::new() });
         }
@@ -121,6 +132,16 @@ impl Afloat {
     }
 }
 
+/// Nobody is there to end it, and whoever comes next finds it: what the engine cannot be asked now is owed, and nothing
+/// else is created in its place before it is gone. One that is only silent may still do what it was asked.
+fn is_out_of_reach(error: &EngineError) -> bool {
+    match cause(error) {
+        Some(Cause::Paused | Cause::Denied) => true,
+        Some(Cause::Down) => error.kind != EngineErrorKind::Cut,
+        Some(Cause::Silent) | None => false,
+    }
+}
+
 fn ended(how: &str) -> End {
     End { kind: FaultKind::Exited, how: how.to_owned(), hint: String::new() }
 }
@@ -138,6 +159,11 @@ impl Vessel for Afloat {
 
     fn outputs(&self) -> [Option<BorrowedFd<'_>>; 2] {
         [Some(self.socket.as_fd()), None]
+    }
+
+    /// An engine that stops hangs up first, and says later how its containers ended, or never.
+    fn exit_after_eof(&self) -> Duration {
+        EXIT_AFTER_EOF
     }
 
     fn split(&mut self, bytes: &[u8], each: &mut dyn FnMut(Stream, &[u8])) -> Result<(), Fault> {
@@ -167,6 +193,9 @@ impl Vessel for Afloat {
     fn closing(&mut self) {
         // Not connected any more: then its input has ended already.
         let _ = shutdown(self.socket.as_raw_fd(), Shutdown::Write);
+        if self.broken {
+            self.term();
+        }
     }
 
     fn term(&mut self) {

@@ -3,6 +3,7 @@
 use crate::base::fault::{Fault, FaultKind};
 use crate::base::id::ServerName;
 use crate::engine::answers::Inspected;
+use crate::engine::cause::cause;
 use crate::engine::endpoint::Endpoint;
 use crate::engine::error::EngineError;
 use crate::server::vessel::News;
@@ -16,8 +17,8 @@ pub(in crate::server) fn news(
     let not_well =
         |kind, what: &str| News::Useless(Fault::new(kind, format!("the container of {name} {what}")));
     match seen {
-        // An engine that does not answer says nothing about the server, which is asked itself.
-        Err(error) if error.is_away() => News::Well,
+        // An engine that does not answer, or says that it is paused, says nothing about the server, which is asked itself.
+        Err(error) if cause(&error).is_some() => News::Well,
         Err(error) => News::Useless(error.fault(engine)),
         Ok(seen) if seen.paused => News::Paused,
         Ok(seen) if seen.dead || seen.restarting || !seen.running => {

@@ -23,7 +23,7 @@ use crate::reaper::keeper::Keeper;
 use crate::reaper::labels::Labels;
 use crate::reaper::mark::Mark;
 use crate::reaper::owed::by_life;
-use crate::reaper::removal::{self, Removed};
+use crate::reaper::removal::{self, Removed, Rules};
 use crate::reaper::whose::{SHARED, Whose};
 use crate::sys::clock;
 use afloat::Afloat;
@@ -85,6 +85,8 @@ pub(super) fn run(birth: Birth, plan: &ContainerPlan) {
         health_patience: plan.health_patience,
         kill_patience: plan.upkeep.rules.try_max,
         killed: None,
+        broken: false,
+        out_of_reach: false,
         over: None,
         news: None,
     };
@@ -98,8 +100,10 @@ pub(super) fn run(birth: Birth, plan: &ContainerPlan) {
     }
     // A stream that nobody reads would make the engine hang in what follows.
     afloat.hand.rest();
+    // An engine that is away is not asked again and again: the removal is owed, and this life over.
+    let rules = Rules { once: afloat.out_of_reach, ..plan.upkeep.rules };
     drop(afloat);
-    let (removed, trouble) = removal::remove(&reach, &id, &whose, plan.upkeep.rules, None);
+    let (removed, trouble) = removal::remove(&reach, &id, &whose, rules, None);
     plan.upkeep.removed(&engine.to_string(), &id, &whose, removed, trouble.as_ref());
     // What is still owed is still the guardian's to end, should we die.
     if removed != Removed::Owed {

@@ -1,8 +1,8 @@
-//! The time after an outage of its engine: who was hurt by it, the ladder of tries, and the question to one that is
-//! ready whether it is well. Nothing of it counts against a server, unless the server itself says that it failed.
+//! The time after an outage of its engine: who was hurt by it, and the ladder of tries. Nothing of it counts against a
+//! server, unless the server itself says that it failed.
 
 use super::phases::spread;
-use super::{Action, Class, FaultKind, Life, Policy, Probe, RECONNECT_LADDER, Server, Time, Turn, class};
+use super::{Class, FaultKind, Life, Policy, RECONNECT_LADDER, Server, Time, Turn, class};
 use crate::diagnose::is_certain;
 use serde::{Deserialize, Serialize};
 
@@ -50,27 +50,5 @@ impl Server {
         let rung = RECONNECT_LADDER.len().min(incident.tries as usize + 1) - 1;
         incident.tries += 1;
         Some(turn.now + spread(RECONNECT_LADDER[rung], turn))
-    }
-
-    /// Asks one that is ready whether it is well; who asks meanwhile hears the same answer. Whether it could answer, its
-    /// engine is asked.
-    pub(super) fn ask(&self, life: Life, probe: Probe, turn: &mut Turn<'_>) -> Probe {
-        let misses = match probe {
-            Probe::Asked { .. } => return probe,
-            Probe::Off => 0,
-            Probe::Next { misses, .. } | Probe::Sent { misses, .. } => misses,
-        };
-        if self.needs_engine {
-            turn.out.push(Action::AskEngine);
-        }
-        turn.out.push(Action::Probe(life));
-        Probe::Asked { at: turn.now, deadline: turn.now + turn.policy.probe_patience, misses }
-    }
-}
-
-impl Probe {
-    /// Somebody asked whether it is well, and it did not answer in time.
-    pub(super) fn is_unanswered(self, now: Time) -> bool {
-        matches!(self, Probe::Asked { deadline, .. } if deadline <= now)
     }
 }

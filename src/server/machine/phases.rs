@@ -2,9 +2,10 @@
 //!
 //! No match here has a `_` arm: a new event asks its question in every phase.
 
+use super::probing::next_probe;
 use super::{
-    Action, Class, Event, FaultKind, Life, Phase, Policy, Probe, Rung, Server, Step, Time, Turn, Verdict,
-    class,
+    Action, Class, Event, FaultKind, Life, Phase, Policy, Probe, Rung, Server, Step, Time, Trial, Turn,
+    Verdict, class,
 };
 use std::time::Duration;
 
@@ -156,8 +157,9 @@ impl Server {
             }
             Event::Admitted(life) => {
                 self.launches += 1;
+                self.paused = false;
                 turn.out.push(Action::Launch(life));
-                let deadline = turn.now + turn.policy.connect_timeout;
+                let deadline = self.connect_by(turn);
                 Phase::Connecting { life, step: Step::Spawning, slot: true, deadline }
             }
             Event::EngineAway
@@ -185,10 +187,17 @@ impl Server {
             Event::Want(false) | Event::Restart | Event::Block(Some(_)) => {
                 give_up(life, step, slot, Verdict::Asked, turn)
             }
+            // An engine that hangs is noticed before its server is blamed.
+            Event::Due if turn.now < deadline => {
+                self.inquiry = None;
+                turn.out.extend((!self.engine_away).then_some(Action::AskEngine));
+                same
+            }
             Event::Due => {
                 let fault = match step {
                     // Its engine is known away: no patience of the server's was at fault.
                     _ if self.engine_away => FaultKind::EngineAway,
+                    _ if self.paused => FaultKind::ContainerPaused,
                     Step::Pulling => FaultKind::PullFailed,
                     Step::Spawning | Step::Handshaking | Step::Discovering => FaultKind::ConnectTimeout,
                 };
@@ -214,7 +223,7 @@ impl Server {
             Event::Spawned(_) => match step {
                 // From here on it is the server's own time.
                 Step::Spawning | Step::Pulling => {
-                    let deadline = turn.now + turn.policy.connect_timeout;
+                    let deadline = self.connect_by(turn);
                     Phase::Connecting { life, step: Step::Handshaking, slot, deadline }
                 }
                 Step::Handshaking | Step::Discovering => same,
@@ -239,6 +248,17 @@ impl Server {
                 leave(slot, turn);
                 self.conclude(Verdict::Fault(FaultKind::Exited), turn)
             }
+            Event::Paused(_) => {
+                self.paused = true;
+                same
+            }
+            // From here on it is its own time again.
+            Event::Unpaused(_) if self.paused => {
+                self.paused = false;
+                let deadline = self.connect_by(turn);
+                Phase::Connecting { life, step, slot, deadline }
+            }
+            Event::Unpaused(_) => same,
             Event::Want(true)
             | Event::Block(None)
             | Event::Reconnect
@@ -246,8 +266,6 @@ impl Server {
             | Event::Wake
             | Event::Idle(_)
             | Event::ProbeOk(_)
-            | Event::Paused(_)
-            | Event::Unpaused(_)
             | Event::EngineUp
             | Event::EngineAway => same,
         }
@@ -276,15 +294,19 @@ impl Server {
             Event::Exited(_, fault) => clear(life, Verdict::Fault(fault), turn),
             Event::Gone(_) => self.conclude(Verdict::Fault(FaultKind::Exited), turn),
             Event::ProbeOk(_) => Phase::Ready { life, settles, probe: next_probe(turn) },
+            // Its own connection never broke. It is kept if it answers.
+            Event::EngineUp if turn.engine_back => {
+                turn.out.push(Action::Probe(life));
+                Phase::Ready { life, settles, probe: Probe::Last(Trial::begin(turn)) }
+            }
+            Event::EngineAway if self.is_in_question() => {
+                Phase::Ready { life, settles, probe: next_probe(turn) }
+            }
             Event::Paused(_) => Phase::Frozen { life, thaw: None, look: turn.now + turn.policy.host_retry },
             Event::Reconnect => Phase::Ready { life, settles, probe: self.ask(life, probe, turn) },
-            // While its engine is away no other could take its place: a miss like any other.
-            Event::Due if probe.is_unanswered(turn.now) && !self.engine_away => {
-                close_input(life, Verdict::Asked, turn)
-            }
-            Event::Due => match after_probe(life, probe, turn) {
-                Some(probe) => Phase::Ready { life, settles, probe },
-                None => close_input(life, Verdict::Fault(FaultKind::Deaf), turn),
+            Event::Due => match self.after_probe(life, probe, turn) {
+                Ok(probe) => Phase::Ready { life, settles, probe },
+                Err(verdict) => close_input(life, verdict, turn),
             },
             Event::Idle(_)
             | Event::Want(true)
@@ -298,61 +320,6 @@ impl Server {
             | Event::Greeted(_)
             | Event::Discovered(_)
             | Event::Unpaused(_)
-            | Event::EngineUp
-            | Event::EngineAway => same,
-        }
-    }
-
-    /// Nobody's fault: it is kept, and asked when it may go on.
-    pub(super) fn frozen(
-        &mut self,
-        life: Life,
-        thaw: Option<Time>,
-        look: Time,
-        event: Event,
-        turn: &mut Turn<'_>,
-    ) -> Phase {
-        let same = self.phase;
-        match event {
-            Event::Want(false) | Event::Restart | Event::Block(Some(_)) => {
-                close_input(life, Verdict::Asked, turn)
-            }
-            Event::Paused(_) => Phase::Frozen { life, thaw: None, look },
-            Event::Unpaused(_) if thaw.is_some() => same,
-            Event::Unpaused(_) => {
-                turn.out.push(Action::Probe(life));
-                Phase::Frozen { life, thaw: Some(turn.now + turn.policy.probe_patience), look }
-            }
-            Event::Reconnect if thaw.is_some() => same,
-            Event::Reconnect => {
-                turn.out.push(Action::Probe(life));
-                same
-            }
-            Event::ProbeOk(_) => self.enter_ready(life, turn),
-            // It goes on and does not answer: another one takes its place, and nothing is counted.
-            Event::Due if thaw.is_some_and(|at| at <= turn.now) => close_input(life, Verdict::Asked, turn),
-            Event::Due => {
-                turn.out.push(Action::Probe(life));
-                Phase::Frozen { life, thaw, look: turn.now + turn.policy.host_retry }
-            }
-            Event::Failed(_, fault) => close_input(life, Verdict::Fault(fault), turn),
-            Event::Exited(_, fault) => clear(life, Verdict::Fault(fault), turn),
-            Event::Gone(_) => self.conclude(Verdict::Fault(FaultKind::Exited), turn),
-            Event::NotBefore(_, pause) => {
-                self.not_before = Some(turn.now + pause);
-                same
-            }
-            Event::Idle(_)
-            | Event::Want(true)
-            | Event::Block(None)
-            | Event::Admitted(_)
-            | Event::Wake
-            | Event::FirstSign(_)
-            | Event::Pulling(_)
-            | Event::Spawned(_)
-            | Event::SpawnFailed(..)
-            | Event::Greeted(_)
-            | Event::Discovered(_)
             | Event::EngineUp
             | Event::EngineAway => same,
         }
@@ -401,7 +368,19 @@ impl Server {
                 }
                 same
             }
-            Event::Due => Phase::Stopping { life, rung: climb(life, rung, turn), verdict },
+            Event::Due => {
+                let rung = climb(life, rung, turn);
+                // It should be dead by now: is there anybody to kill it?
+                if matches!(rung, Rung::Kill(_)) && self.needs_engine && !self.engine_away {
+                    turn.out.push(Action::AskEngine);
+                }
+                Phase::Stopping { life, rung, verdict }
+            }
+            // What the engine was asked for while it was away may be lost.
+            Event::EngineUp if turn.engine_back => {
+                turn.out.extend(rung.again(life));
+                same
+            }
             Event::Want(true)
             | Event::Block(None)
             | Event::Reconnect
@@ -420,6 +399,13 @@ impl Server {
         }
     }
 
+    /// Until when it is to be ready. When half of that time is over, its engine is asked.
+    fn connect_by(&mut self, turn: &Turn<'_>) -> Time {
+        let span = turn.policy.connect_timeout;
+        self.inquiry = self.needs_engine.then(|| turn.now + span / 2);
+        turn.now + span
+    }
+
     /// Into the line for a start, unless the entry, the engine or the server itself forbids it.
     fn start(&mut self, turn: &mut Turn<'_>) -> Phase {
         if let Some(fault) = self.blocked {
@@ -435,7 +421,7 @@ impl Server {
         Phase::Queued
     }
 
-    fn enter_ready(&mut self, life: Life, turn: &Turn<'_>) -> Phase {
+    pub(super) fn enter_ready(&mut self, life: Life, turn: &Turn<'_>) -> Phase {
         self.proven = true;
         self.asleep = turn.policy.lazy;
         self.not_before = None;
@@ -459,7 +445,7 @@ impl Server {
     }
 
     /// A life is over. What follows is what is wanted now, then why it was ended.
-    fn conclude(&mut self, verdict: Verdict, turn: &mut Turn<'_>) -> Phase {
+    pub(super) fn conclude(&mut self, verdict: Verdict, turn: &mut Turn<'_>) -> Phase {
         if !self.wanted {
             return Phase::Disabled;
         }
@@ -571,13 +557,13 @@ fn give_up(life: Life, step: Step, slot: bool, verdict: Verdict, turn: &mut Turn
 }
 
 /// The first rung of the ladder.
-fn close_input(life: Life, verdict: Verdict, turn: &mut Turn<'_>) -> Phase {
+pub(super) fn close_input(life: Life, verdict: Verdict, turn: &mut Turn<'_>) -> Phase {
     turn.out.push(Action::CloseInput(life));
     Phase::Stopping { life, rung: Rung::CloseInput(turn.now + turn.policy.eof_grace), verdict }
 }
 
 /// The last part: its leader is dead, the rest of its group is not proven to be.
-fn clear(life: Life, verdict: Verdict, turn: &mut Turn<'_>) -> Phase {
+pub(super) fn clear(life: Life, verdict: Verdict, turn: &mut Turn<'_>) -> Phase {
     turn.out.push(Action::Clear(life));
     Phase::Stopping { life, rung: Rung::Clear(turn.now + turn.policy.verify_timeout), verdict }
 }
@@ -602,33 +588,13 @@ fn climb(life: Life, rung: Rung, turn: &mut Turn<'_>) -> Rung {
     }
 }
 
-fn next_probe(turn: &Turn<'_>) -> Probe {
-    match turn.policy.probe_every {
-        Some(every) => Probe::Next { at: turn.now + every, misses: 0 },
-        None => Probe::Off,
-    }
-}
-
-/// A moment for the probe has come, or another deadline's. `None`: it missed too many in a row.
-fn after_probe(life: Life, probe: Probe, turn: &mut Turn<'_>) -> Option<Probe> {
-    let policy = turn.policy;
-    match probe {
-        Probe::Next { at, misses } if at <= turn.now => {
-            turn.out.push(Action::Probe(life));
-            Some(Probe::Sent { at: turn.now, deadline: turn.now + policy.probe_patience, misses })
+impl Rung {
+    /// What this rung asks for, once more.
+    fn again(self, life: Life) -> Option<Action> {
+        match self {
+            Rung::Term(_) => Some(Action::Term(life)),
+            Rung::Kill(_) => Some(Action::Kill(life)),
+            Rung::Unborn | Rung::CloseInput(_) | Rung::Clear(_) => None,
         }
-        Probe::Sent { at, deadline, misses } | Probe::Asked { at, deadline, misses }
-            if deadline <= turn.now =>
-        {
-            let misses = misses + 1;
-            if misses >= policy.probe_misses {
-                return None;
-            }
-            Some(match policy.probe_every {
-                Some(every) => Probe::Next { at: (at + every).max(turn.now), misses },
-                None => Probe::Off,
-            })
-        }
-        Probe::Off | Probe::Next { .. } | Probe::Sent { .. } | Probe::Asked { .. } => Some(probe),
     }
 }

@@ -1,7 +1,8 @@
 //! A machine whose entry has changed while it runs. What was decided stays decided; only what lies ahead is by the new
 //! numbers.
 
-use super::{Phase, Policy, Probe, Server, Time};
+use super::probing::Probe;
+use super::{Phase, Policy, Server, Time};
 
 impl Server {
     /// By other numbers from now on; `policy` is the new one. A wait that would end later than it allows is cut, and
@@ -13,7 +14,7 @@ impl Server {
                     (Probe::Off, None) => Probe::Off,
                     (Probe::Off, Some(every)) => Probe::Next { at: now + every, misses: 0 },
                     // Somebody waits for that answer.
-                    (asked @ Probe::Asked { .. }, _) => asked,
+                    (asked @ Probe::Last(_), _) => asked,
                     (Probe::Next { .. } | Probe::Sent { .. }, None) => Probe::Off,
                     (Probe::Next { at, misses }, Some(every)) => {
                         Probe::Next { at: at.min(now + every), misses }

@@ -65,6 +65,7 @@ impl Server {
             | Phase::Blocked { fault }
             | Phase::AutoDisabled { fault, .. } => Some(fault),
             Phase::Stranded => Some(FaultKind::EngineAway),
+            Phase::Frozen { .. } if self.engine_away => Some(FaultKind::EngineAway),
             Phase::Frozen { .. } => Some(FaultKind::ContainerPaused),
             Phase::Stopping { verdict: Verdict::Asked | Verdict::Idle, .. }
             | Phase::Disabled
@@ -100,9 +101,13 @@ impl Server {
     pub fn next_deadline(&self) -> Option<(Time, &'static str)> {
         match self.phase {
             Phase::Connecting { step: Step::Pulling, deadline, .. } => Some((deadline, "pull_timeout")),
-            Phase::Connecting { deadline, .. } => Some((deadline, "connect_timeout")),
+            Phase::Connecting { deadline, .. } => {
+                earlier(self.inquiry.map(|at| (at, "inquiry")), Some((deadline, "connect_timeout")))
+            }
             Phase::Ready { settles, probe, .. } => earlier(settles.map(|at| (at, "settle")), probe.next()),
-            Phase::Frozen { thaw, look, .. } => earlier(thaw.map(|at| (at, "thaw")), Some((look, "look"))),
+            Phase::Frozen { thaw, look, .. } => {
+                earlier(thaw.map(|trial| (trial.deadline, "thaw")), Some((look, "look")))
+            }
             Phase::Stopping { rung, .. } => rung.next(),
             Phase::Backoff { until, .. } => Some((until, "backoff")),
             Phase::Waiting { until, .. } => Some((until, "host_retry")),
@@ -139,6 +144,11 @@ impl Server {
         }
     }
 
+    /// Whether it is well is asked, after an outage of its engine or by a person, and not known yet.
+    pub fn is_in_question(&self) -> bool {
+        matches!(self.phase, Phase::Ready { probe: Probe::Last(_), .. })
+    }
+
     /// Since when it is in this state.
     pub fn since(&self) -> Time {
         self.since
@@ -171,17 +181,6 @@ impl Server {
     /// When it failed by its own fault, within the window as of the last failure; oldest first.
     pub fn tally(&self) -> &VecDeque<Time> {
         &self.tally
-    }
-}
-
-impl Probe {
-    fn next(self) -> Option<(Time, &'static str)> {
-        match self {
-            Probe::Off => None,
-            Probe::Next { at, .. } => Some((at, "probe")),
-            Probe::Sent { deadline, .. } => Some((deadline, "probe_patience")),
-            Probe::Asked { deadline, .. } => Some((deadline, "asked")),
-        }
     }
 }
 

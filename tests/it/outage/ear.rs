@@ -32,13 +32,34 @@ impl Ear {
         at
     }
 
+    /// [`Ear::up`] of one that is starting: it takes connections before it answers, which may be called silence.
+    pub fn up_at_last(&self) -> Instant {
+        self.until("up", |heard| (*heard == Heard::Up).then_some(())).0
+    }
+
     /// The next news is that it is away, for a cause that is named so.
     pub fn away(&self, cause: &str) -> (Instant, Fault) {
         let (at, heard) = self.next("away");
-        let Heard::Away(fault) = heard else { panic!("{heard:?}") };
+        let Heard::Away(_, fault) = heard else { panic!("{heard:?}") };
         assert_eq!(fault.kind, FaultKind::EngineAway);
         assert!(fault.message.contains(&format!(" is {cause}: ")), "{fault}");
         (at, fault)
+    }
+
+    /// The next news that `want` likes; what comes before it is of no interest.
+    pub fn until<T>(&self, what: &str, want: impl Fn(&Heard) -> Option<T>) -> (Instant, T) {
+        loop {
+            let (at, heard) = self.next(what);
+            if let Some(found) = want(&heard) {
+                return (at, found);
+            }
+        }
+    }
+
+    /// The container came to this, whatever else is said meanwhile.
+    pub fn until_happened(&self, happened: Happened) -> Instant {
+        let what = format!("{happened:?}");
+        self.until(&what, |heard| (*heard == Heard::Container(happened)).then_some(())).0
     }
 
     pub fn happened(&self) -> (Instant, Happened) {

@@ -7,7 +7,7 @@ use std::fmt::Write;
 use std::time::Duration;
 
 /// How to get there from a new engine, one event per 100 ms (`Due` waits as long as it must).
-fn rows() -> Vec<(&'static str, Vec<Event>)> {
+pub fn rows() -> Vec<(&'static str, Vec<Event>)> {
     use Event::*;
     let down = Failed(Cause::Down);
     let asking = vec![Due];
@@ -48,7 +48,7 @@ fn rows() -> Vec<(&'static str, Vec<Event>)> {
     ]
 }
 
-fn events() -> Vec<Event> {
+pub fn events() -> Vec<Event> {
     use Event::*;
     let mut all = vec![Answered];
     all.extend(Cause::ALL.map(Failed));
@@ -58,7 +58,7 @@ fn events() -> Vec<Event> {
 }
 
 /// An engine in words: state, why, how far, and what it waits for.
-fn words(presence: &Presence, now: Time) -> String {
+pub fn words(presence: &Presence, now: Time) -> String {
     let mut words = vec![presence.state().to_owned()];
     if let Some(cause) = presence.cause() {
         let proven = if presence.is_outage() { "" } else { "?" };
@@ -92,7 +92,7 @@ fn arrival(presence: &Presence, event: Event, now: Time) -> Time {
     }
 }
 
-fn reach(path: &[Event]) -> (Presence, Time) {
+pub fn reach(path: &[Event]) -> (Presence, Time) {
     let (mut presence, mut now) = (Presence::new(Time::ZERO), Time::ZERO);
     for event in path {
         now = arrival(&presence, *event, now);

@@ -8,6 +8,9 @@ use mcpvisor::base::time::Time;
 use mcpvisor::engine::outage::{Action, Cause, Event, News, Policy, Presence, step};
 use std::time::Duration;
 
+/// Machine steps that a change must survive.
+const STEPS: u64 = 10_000_000;
+
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Call {
     Ping(Time),
@@ -268,8 +271,12 @@ fn live(seed: u64, plant: Option<Plant>) -> u64 {
 
 #[test]
 fn whatever_an_engine_does() {
-    let steps: u64 = (0..20_000).map(|seed| live(seed, None)).sum();
-    println!("{steps} steps of an engine's machine");
+    let (mut seed, mut steps) = (0, 0);
+    while steps < STEPS {
+        steps += live(seed, None);
+        seed += 1;
+    }
+    println!("{seed} seeds, {steps} steps of an engine's machine");
 }
 
 #[test]

@@ -255,8 +255,10 @@ impl World {
             );
             let dead = body.state == State::Zombie && awake - body.died_at > SLACK;
             claim!(!dead || state != "ready", "C8 {name} is dead, yet {state}");
-            if let (Some(since), Some(every), "ready") = (body.deaf_since, rules.probe_every, state) {
-                let deaf = awake - since.max(shadow.state_since);
+            // While its engine is away, and until it was asked after that, silence is not the server's.
+            let every = rules.probe_every.filter(|_| !shadow.engine_away);
+            if let (Some(since), Some(every), "ready") = (body.deaf_since, every, state) {
+                let deaf = awake - since.max(shadow.state_since).max(shadow.engine_back);
                 let echo = if self.swarm.has(Fault::Echo) { ECHO_MAX } else { Duration::ZERO };
                 let most = every * rules.probe_misses + rules.probe_patience + echo + SLACK * 2;
                 claim!(deaf <= most, "C8 {name} deaf for {deaf:?}, yet ready");

@@ -34,7 +34,7 @@ const STEPS: u64 = 10_000_000;
 /// How many seeds that takes, about; asserted below.
 const SEEDS: u64 = 1_500;
 
-fn number(name: &str) -> Option<u64> {
+pub fn number(name: &str) -> Option<u64> {
     let text = std::env::var(name).ok()?;
     Some(text.parse().unwrap_or_else(|why| panic!("{name}={text}: {why}")))
 }

@@ -65,6 +65,7 @@ pub struct Shadow {
     pub unwanted_since: Option<Time>,
     pub blocked_since: Option<Time>,
     pub wake_since: Option<Time>,
+    pub engine_back: Time,
 }
 
 impl Shadow {
@@ -93,6 +94,7 @@ impl Shadow {
             unwanted_since: Some(Time::ZERO),
             blocked_since: None,
             wake_since: None,
+            engine_back: Time::ZERO,
         }
     }
 
@@ -113,12 +115,11 @@ impl Shadow {
                 self.blocked = fault;
                 self.blocked_since = fault.map(|_| self.blocked_since.unwrap_or(awake));
             }
-            Event::EngineUp => {
-                let was_away = std::mem::take(&mut self.engine_away);
-                self.incident = match was_away && self.launched > Life(0) {
-                    true => Some((now, 0)),
-                    false => self.incident,
-                };
+            Event::EngineUp if std::mem::take(&mut self.engine_away) => {
+                self.engine_back = awake;
+                if self.launched > Life(0) {
+                    self.incident = Some((now, 0));
+                }
             }
             Event::Reconnect if state == "ready" => {
                 self.asked_at.get_or_insert(awake);

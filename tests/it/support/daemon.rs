@@ -6,6 +6,7 @@ use super::{BINARY, PATIENCE, TempDir, until, until_within};
 use nix::sys::signal::Signal;
 use serde_json::Value;
 use std::io::{BufRead, BufReader, Read};
+use std::os::unix::process::CommandExt;
 use std::path::Path;
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::sync::{Arc, Condvar, Mutex};
@@ -50,16 +51,27 @@ impl Daemon {
     }
 
     pub fn start_in_with_env(tmp: TempDir, config: &Value, env: &[(&str, &str)]) -> Daemon {
-        Daemon::spawn(tmp, &config.to_string(), &[], env)
+        Daemon::start_as(None, tmp, config, env)
+    }
+
+    /// As a user of the host with this id, to whom the directory is given; without one as we are.
+    pub fn start_as(uid: Option<u32>, tmp: TempDir, config: &Value, env: &[(&str, &str)]) -> Daemon {
+        Daemon::spawn(uid, tmp, &config.to_string(), &[], env)
             .unwrap_or_else(|ran| panic!("serve ended at once: {ran:#?}"))
     }
 
     /// Starts it with the text of a config. `Err` if it ends before it says its URL.
     pub fn try_start(tmp: TempDir, config: &str, extra_args: &[&str]) -> Result<Daemon, Ran> {
-        Daemon::spawn(tmp, config, extra_args, &[])
+        Daemon::spawn(None, tmp, config, extra_args, &[])
     }
 
-    fn spawn(tmp: TempDir, config: &str, extra_args: &[&str], env: &[(&str, &str)]) -> Result<Daemon, Ran> {
+    fn spawn(
+        uid: Option<u32>,
+        tmp: TempDir,
+        config: &str,
+        extra_args: &[&str],
+        env: &[(&str, &str)],
+    ) -> Result<Daemon, Ran> {
         let file = tmp.join("mcp_config.json");
         std::fs::write(&file, config).unwrap();
         let state = tmp.join("state");
@@ -68,6 +80,10 @@ impl Daemon {
         command.args(["serve", "--config", &file, "--state-dir", &state, "--listen", "127.0.0.1:0"]);
         command.args(["--log-level", "debug"]).args(extra_args).env(MARK, &mark);
         command.envs(env.iter().copied());
+        if let Some(uid) = uid {
+            std::os::unix::fs::chown(tmp.path(), Some(uid), Some(uid)).unwrap();
+            command.uid(uid).gid(uid).env("HOME", tmp.path());
+        }
         command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
         let mut guardian = command.spawn().unwrap();
         let output = Output::of(&mut guardian);

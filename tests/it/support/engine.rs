@@ -200,6 +200,8 @@ pub struct Event {
     pub id: String,
     /// Labels, and a few more.
     pub attributes: BTreeMap<String, String>,
+    /// When the engine said so, by the clock on the wall; 0 of what was there before.
+    pub at_nanos: u128,
 }
 
 impl Census {
@@ -216,6 +218,7 @@ impl Census {
                 action: action.to_owned(),
                 id: id.clone(),
                 attributes: labels.clone(),
+                at_nanos: 0,
             };
             first.push(event("create"));
             first.extend((state == "running").then(|| event("start")));
@@ -232,6 +235,7 @@ impl Census {
                     action: text(&event["Action"]),
                     id: text(&event["Actor"]["ID"]),
                     attributes: attributes.map(|(name, value)| (name.clone(), text(value))).collect(),
+                    at_nanos: event["timeNano"].as_u64().unwrap_or_default().into(),
                 });
             }
         });

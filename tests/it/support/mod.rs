@@ -12,6 +12,7 @@
 )]
 
 pub mod daemon;
+pub mod desktop;
 pub mod dockerd;
 pub mod engine;
 pub mod fake_engine;
