@@ -135,14 +135,15 @@ impl Methods {
         {
             let greeting = || server.known().greeting;
             let deadline = clock::now() + self.list_wait.get();
-            if let Some(link) = server.link() {
-                // It may be about to be greeted in the era that its client speaks. What it said holds until then: who
-                // asks this does not wait.
-                server.is_usable_by(Some(Era::Modern), &link);
-            }
-            let settled = || greeting().map(Some).or((!server.status().is_coming()).then_some(None));
-            if let Some(greeting) = self.router.board.wait(deadline, settled).flatten() {
-                return bridge::discovered(&greeting.raw);
+            // Else it is being greeted anew, maybe in the era that its client speaks. Who asks this does not wait for that.
+            let settled = server.link().is_some_and(|link| server.is_usable_by(Some(Era::Modern), &link));
+            let known = || greeting().map(Some).or((!server.status().is_coming()).then_some(None));
+            if let Some(greeting) = self.router.board.wait(deadline, known).flatten() {
+                let said = bridge::discovered(&greeting.raw);
+                return match settled || greeting.era == Era::Modern {
+                    true => said,
+                    false => bridge::before_it_changes(&said),
+                };
             }
             return bridge::discover_result(OWN_CAPABILITIES, "", None);
         }

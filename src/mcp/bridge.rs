@@ -122,24 +122,25 @@ pub fn discovered(greeting: &str) -> String {
     let part = |key| scan::find(greeting, key).map(|span| &greeting[span]);
     let capabilities = part("capabilities").filter(|raw| raw.starts_with('{')).unwrap_or("{}");
     let legacy = part("supportedVersions").is_none();
-    let capabilities = if legacy { capabilities_to_modern(capabilities) } else { capabilities.into() };
+    // The tasks of the legacy era are not those of the modern one.
+    let capabilities =
+        if legacy { meta::members(capabilities, &[("tasks", None)]) } else { capabilities.into() };
     let instructions = part("instructions").map(|raw| format!(",\"instructions\":{raw}")).unwrap_or_default();
     discover_result(&capabilities, &instructions, info(greeting))
 }
 
-/// The tasks of the legacy era are not those of the modern one. And whatever the server says of itself alone, its lists
-/// can change: by its next life, or in the other era, in which it may say so. Its clients are told.
-fn capabilities_to_modern(capabilities: &str) -> String {
-    let mut all = meta::members(capabilities, &[("tasks", None)]);
+/// A `DiscoverResult` of a server that is being begun anew, maybe in the other era: whatever it said before, its lists may
+/// be others then, and its clients will be told.
+pub fn before_it_changes(discovered: &str) -> String {
+    let Some(mut all) = scan::find(discovered, "capabilities").map(|span| discovered[span].to_owned()) else {
+        return discovered.to_owned();
+    };
     for list in ["tools", "prompts", "resources"] {
-        let Some(one) = scan::find(&all, list).map(|span| &all[span]).filter(|one| one.starts_with('{'))
-        else {
-            continue;
-        };
-        let one = meta::members(one, &[("listChanged", Some("true"))]);
+        let one = scan::find(&all, list).map(|span| &all[span]).filter(|one| one.starts_with('{'));
+        let Some(one) = one.map(|one| meta::members(one, &[("listChanged", Some("true"))])) else { continue };
         all = meta::members(&all, &[(list, Some(&one))]);
     }
-    all
+    meta::members(discovered, &[("capabilities", Some(&all))])
 }
 
 /// A `DiscoverResult` of ours; `instructions` is a whole member with its comma, or nothing.
@@ -404,7 +405,7 @@ mod tests {
         );
         assert_eq!(discovered(&modern), modern);
         let capabilities = |of: &str| {
-            let all = discovered(&format!(r#"{{"capabilities":{of}}}"#));
+            let all = before_it_changes(&discovered(&format!(r#"{{"capabilities":{of}}}"#)));
             all[scan::find(&all, "capabilities").unwrap()].to_owned()
         };
         assert_eq!(
