@@ -1,5 +1,5 @@
-//! Two clients that keep the bytes of what they are answered, one at a server's stdin and one at an endpoint of ours,
-//! to ask both the same and compare.
+//! Clients that keep the bytes of what they are answered, at a server's stdin, at its own port and at an endpoint of
+//! ours, to ask two of them the same and compare.
 
 use super::http;
 use super::stdio::stdout_lines;
@@ -9,7 +9,8 @@ use serde::Deserialize;
 use serde_json::Value;
 use serde_json::value::RawValue;
 use std::collections::BTreeMap;
-use std::io::Write;
+use std::io::{BufRead, BufReader, Write};
+use std::net::{Shutdown, TcpStream};
 use std::process::{Child, ChildStdin, Command, Stdio};
 
 /// What mcpvisor tells a server that its client can do. Some servers have other tools for a client that can do more.
@@ -47,7 +48,18 @@ pub struct Raw {
 
 enum Way {
     Stdio(Process),
-    Http { address: String, path: String, session: Option<String> },
+    Http {
+        address: String,
+        path: String,
+        session: Option<String>,
+    },
+    /// HTTP with SSE: where to POST, and the data of each event of the one stream.
+    Sse {
+        address: String,
+        endpoint: String,
+        lines: Receiver<Vec<u8>>,
+        stream: TcpStream,
+    },
 }
 
 struct Process {
@@ -80,6 +92,28 @@ impl Raw {
     pub fn http(url: &str) -> Raw {
         let (address, path) = url.trim_start_matches("http://").split_once('/').expect("a URL with a path");
         let way = Way::Http { address: address.to_owned(), path: format!("/{path}"), session: None };
+        Raw { way, era: Era::Legacy, next_id: 0 }
+    }
+
+    /// At a URL such as `http://127.0.0.1:8080/sse`, by the transport of 2024-11-05.
+    pub fn sse(url: &str) -> Raw {
+        let (address, path) = url.trim_start_matches("http://").split_once('/').expect("a URL with a path");
+        let mut stream = http::connect(address);
+        let get = http::encode(address, "GET", &format!("/{path}"), &[("accept", "text/event-stream")], "");
+        stream.write_all(&get).expect("the server reads");
+        let (sender, lines) = crossbeam_channel::unbounded();
+        let events = stream.try_clone().expect("a socket can be cloned");
+        // Ends with the stream, or with whoever listens to it.
+        std::thread::spawn(move || {
+            let body = http::Body::read(BufReader::new(events)).expect("the server answers");
+            assert_eq!(body.head.status, 200, "{:?}", body.head);
+            let lines = BufReader::new(body).lines().map_while(Result::ok);
+            let mut data = lines.filter_map(|line| Some(line.strip_prefix("data:")?.trim_start().to_owned()));
+            while data.next().is_some_and(|data| sender.send(data.into_bytes()).is_ok()) {}
+        });
+        let endpoint = lines.recv_timeout(PATIENCE).expect("the stream begins with the endpoint");
+        let endpoint = String::from_utf8(endpoint).expect("an endpoint is UTF-8");
+        let way = Way::Sse { address: address.to_owned(), endpoint, lines, stream };
         Raw { way, era: Era::Legacy, next_id: 0 }
     }
 
@@ -133,9 +167,12 @@ impl Raw {
         if let Some(answer) = messages.iter().find_map(|message| answer_to(&id, message)) {
             return answer;
         }
-        let Way::Stdio(process) = &self.way else { panic!("{method}: no answer in {messages:?}") };
+        let lines = match &self.way {
+            Way::Stdio(Process { lines, .. }) | Way::Sse { lines, .. } => lines,
+            Way::Http { .. } => panic!("{method}: no answer in {messages:?}"),
+        };
         loop {
-            let line = process.lines.recv_timeout(PATIENCE).unwrap_or_else(|why| panic!("{method}: {why}"));
+            let line = lines.recv_timeout(PATIENCE).unwrap_or_else(|why| panic!("{method}: {why}"));
             let line = String::from_utf8(line).expect("a line is UTF-8");
             if let Some(answer) = answer_to(&id, &line) {
                 return answer;
@@ -149,6 +186,12 @@ impl Raw {
             Way::Stdio(process) => {
                 let stdin = process.stdin.as_mut().expect("stdin is open");
                 stdin.write_all(format!("{body}\n").as_bytes()).expect("the server reads");
+                Vec::new()
+            }
+            Way::Sse { address, endpoint, .. } => {
+                let headers = [("content-type", "application/json")];
+                let reply = http::request(address, "POST", endpoint, &headers, body);
+                assert_eq!(reply.head.status, 202, "{body}: {reply:?}");
                 Vec::new()
             }
             Way::Http { address, path, session } => {
@@ -174,6 +217,15 @@ impl Raw {
                     true => data_lines(&reply.body),
                 }
             }
+        }
+    }
+}
+
+impl Drop for Raw {
+    fn drop(&mut self) {
+        if let Way::Sse { stream, .. } = &self.way {
+            // It may be closed already.
+            let _ = stream.shutdown(Shutdown::Both);
         }
     }
 }
