@@ -66,6 +66,8 @@ pub struct Known {
     pub greeting: Option<Arc<Greeting>>,
     /// By kind; `None` until it has listed them once.
     lists: [Option<Arc<Vec<Item>>>; 4],
+    /// How often they came into view or went out of it: one that did both is not as it was.
+    pub turns: u64,
 }
 
 impl Known {
@@ -196,6 +198,7 @@ impl Server {
         *self.times.lock() = (since, retry);
         *self.status.lock() = Arc::new(status);
         if before != self.is_offered() && self.known.read().has_listed() {
+            self.known.write().turns += 1;
             self.board.lists_changed();
         }
         self.board.post();
