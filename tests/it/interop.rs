@@ -170,6 +170,9 @@ fn published_servers_come_through_unchanged() {
         let near = remote(peers.iter().map(entry).collect());
         let mut different = Vec::new();
         for peer in &peers {
+            // What speaks only the older era is asked in it, whatever the client of mcpvisor speaks.
+            let own = if peer.modern { era } else { Era::Legacy };
+            let direct = Raw::stdio(&mut peer.command()).in_era(own).said(&questions(peer));
             for (way, daemon) in [("", &far), (" behind two", &near)] {
                 let through = || Raw::http(&daemon.server_url(peer.name)).in_era(era);
                 if peer.name == COUNTS && !way.is_empty() {
@@ -179,11 +182,9 @@ fn published_servers_come_through_unchanged() {
                     // The near one, too, begins as most clients do.
                     through().greet();
                 }
-                // What speaks only the older era is asked in it, whatever the client of mcpvisor speaks.
-                let own = if peer.modern { era } else { Era::Legacy };
-                let direct = Raw::stdio(&mut peer.command()).in_era(own);
                 let name = format!("{}{way}", peer.name);
-                different.extend(raw::differences(&name, direct, through(), &questions(peer)));
+                let through = through().said(&questions(peer));
+                different.extend(raw::compare(&name, &direct, through, &questions(peer)));
             }
         }
         assert!(different.is_empty(), "{era:?}: {} differ:\n{}", different.len(), different.join("\n"));

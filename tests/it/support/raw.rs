@@ -278,13 +278,29 @@ fn answer_to(id: &str, message: &str) -> Option<String> {
     message.result.or(message.error).filter(|_| is_ours).map(|raw| raw.get().to_owned())
 }
 
+/// What a server says of itself, member by member, and its answer to each question.
+pub struct Said {
+    era: Era,
+    of_itself: BTreeMap<String, String>,
+    answers: Vec<String>,
+}
+
+impl Raw {
+    /// Opens it, and asks all of these.
+    pub fn said(mut self, questions: &[(&str, Value)]) -> Said {
+        let (era, of_itself) = (self.era, self.open());
+        let ask = |(method, params): &(&str, Value)| self.ask(method, &params.to_string());
+        Said { era, of_itself, answers: questions.iter().map(ask).collect() }
+    }
+}
+
 /// Asks both the same; a line for each answer that is not the same.
-pub fn differences(
-    name: &str,
-    mut direct: Raw,
-    mut through: Raw,
-    questions: &[(&str, Value)],
-) -> Vec<String> {
+pub fn differences(name: &str, direct: Raw, through: Raw, questions: &[(&str, Value)]) -> Vec<String> {
+    compare(name, &direct.said(questions), through.said(questions), questions)
+}
+
+/// A line for each answer of the two that is not the same.
+pub fn compare(name: &str, direct: &Said, mut through: Said, questions: &[(&str, Value)]) -> Vec<String> {
     let mut different = Vec::new();
     let mut compare = |what: &str, direct: &str, through: &str| {
         if direct != through {
@@ -295,10 +311,11 @@ pub fn differences(
             ));
         }
     };
-    let (mut own, mut ours) = (direct.open(), through.open());
-    if direct.era != through.era {
+    let (mut own, ours) = (direct.of_itself.clone(), &mut through.of_itself);
+    let crossed = direct.era != through.era;
+    if crossed {
         // Who it is stands elsewhere in the other era.
-        for said in [&mut own, &mut ours] {
+        for said in [&mut own, &mut *ours] {
             said.retain(|member, _| !ENVELOPE.contains(&member.as_str()) && member != "serverInfo");
             // Each era has tasks of its own kind, which do not cross.
             if let Some(capabilities) = said.get_mut("capabilities") {
@@ -317,14 +334,14 @@ pub fn differences(
             ours.get(member).unwrap_or(&none),
         );
     }
-    let crossed = direct.era != through.era;
-    for (method, params) in questions {
-        let params = params.to_string();
-        let (mut direct, mut through) = (direct.ask(method, &params), through.ask(method, &params));
-        if crossed {
-            (direct, through) = (without_envelope(&direct), without_envelope(&through));
+    for ((method, params), (direct, through)) in
+        questions.iter().zip(direct.answers.iter().zip(&through.answers))
+    {
+        let what = format!("{method} {params}");
+        match crossed {
+            true => compare(&what, &without_envelope(direct), &without_envelope(through)),
+            false => compare(&what, direct, through),
         }
-        compare(&format!("{method} {params}"), &direct, &through);
     }
     different
 }

@@ -106,6 +106,14 @@ impl Out {
         let _ = self.stream.read(&mut byte);
     }
 
+    /// Whether the peer has closed this connection.
+    pub fn is_closed(&self) -> bool {
+        self.stream.set_nonblocking(true).unwrap();
+        let peeked = self.stream.peek(&mut [0]);
+        self.stream.set_nonblocking(false).unwrap();
+        !peeked.is_err_and(|error| error.kind() == std::io::ErrorKind::WouldBlock)
+    }
+
     /// Another handle on the connection, for a test that writes to it later and closes it.
     pub fn later(&mut self) -> Out {
         (self.keep, self.handed) = (false, true);
@@ -158,6 +166,11 @@ impl Upstream {
     /// Every request so far whose method (of JSON-RPC, else of HTTP) is this.
     pub fn seen(&self, what: &str) -> Vec<Seen> {
         self.seen.lock().unwrap().iter().filter(|seen| seen.what() == what).cloned().collect()
+    }
+
+    /// Every request so far.
+    pub fn all(&self) -> Vec<Seen> {
+        self.seen.lock().unwrap().clone()
     }
 
     pub fn wait_seen(&self, what: &str, count: usize) -> Vec<Seen> {
