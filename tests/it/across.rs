@@ -240,6 +240,38 @@ fn a_cancellation_is_told_once_in_the_servers_own_way() {
     });
 }
 
+/// A client of the newer era that leaves while its answer is on the way: the server hears of it once or not at all, and
+/// nothing is left of the call.
+#[test]
+fn to_leave_races_the_answer() {
+    for way in Way::ALL {
+        let far = Far::behind(way);
+        let (client, other) = (Client::of(&far, "modern"), Client::of(&far, "modern"));
+        let mut own = Vec::new();
+        for n in 0..20 {
+            let key = format!("race {n}");
+            let flow = client.call("\"r\"", &json!({ "hold": key }).to_string());
+            let line = far.wait_received(&format!("\"hold\":\"{key}\""), 1).remove(0);
+            own.push(member(&line, "id"));
+            std::thread::scope(|scope| {
+                scope.spawn(|| far.release(&key, &other));
+                drop(flow);
+            });
+        }
+        let answer = last(&mut client.call("\"r\"", "{\"n\":1}"));
+        assert!(answer.contains(r#"\"n\":1"#), "{way:?}: {answer}");
+        far.daemon.wait_until("every call to be over", |status| status["servers"][0]["calls"] == 0);
+        let told = far.wait_received("notifications/cancelled", 0);
+        let mut told: Vec<String> =
+            told.iter().map(|line| member(&member(line, "params"), "requestId")).collect();
+        assert!(told.iter().all(|id| own.contains(id)), "{way:?}: {told:?}");
+        let count = told.len();
+        told.sort_unstable();
+        told.dedup();
+        assert_eq!(told.len(), count, "{way:?}: one was told twice");
+    }
+}
+
 /// Clients of both eras at once before one server, each call held against its own answer, in whatever order they come.
 #[test]
 fn sixty_four_clients_get_their_own_answers() {
