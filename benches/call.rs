@@ -1,5 +1,6 @@
 //! What a `tools/call` costs through mcpvisor, in one run: against a relay that does the least possible, a demo server
-//! on pipes, and bare HTTP. And what mcpvisor costs while nothing happens.
+//! on pipes, and bare HTTP; by the kind of server and the era; in containers. And what mcpvisor costs while nothing
+//! happens.
 //!
 //! `benches/run` builds everything with the release flags for the target that users get, and runs this. Ratios are
 //! paired (see pairs.rs), so they hold on a noisy machine; microseconds do not.
@@ -7,6 +8,7 @@
 
 mod container;
 mod echo;
+mod far;
 mod load;
 mod memory;
 mod pairs;
@@ -15,6 +17,7 @@ mod relay;
 mod subjects;
 #[path = "../tests/it/support/mod.rs"]
 mod support;
+mod upstreams;
 
 use load::{Slice, Subject};
 use memory::Usage;
@@ -29,17 +32,21 @@ use std::time::Duration;
 use subjects::{ALL, MCPVISOR, ONE, Process};
 
 const USAGE: &str =
-    "usage: benches/run [--quick] [--one-cpu] [--json FILE] [--only calls|memory|containers|recovery]
-       benches/run load ADDRESS PID CLIENTS SECONDS    (calls a daemon that runs, with a server `demo`)";
+    "usage: benches/run [--quick] [--one-cpu] [--json FILE] [--only calls|upstreams|memory|containers|recovery]
+        benches/run load ADDRESS PID CLIENTS SECONDS    (calls a daemon that runs, with a server `demo`)";
 
-/// A whole run takes four minutes on a quiet machine, more where rounds are discarded.
-const RUN_MAX: Duration = Duration::from_secs(480);
+/// A whole run takes six minutes on a quiet machine, more where rounds are discarded.
+const RUN_MAX: Duration = Duration::from_secs(780);
+
+/// Clients at once in the table of kinds of servers; as many as a remote server is asked at once.
+const MANY: usize = 16;
 
 /// What a run is asked to do.
 struct Plan {
     span: Duration,
     json: Option<File>,
     calls: bool,
+    upstreams: bool,
     memory: bool,
     containers: bool,
     recovery: bool,
@@ -73,6 +80,7 @@ fn main() -> ExitCode {
     let done = match args.first().map(String::as_str) {
         Some("relay") => relay::run(&args[1..]).map(|()| true),
         Some("echo") => echo::run().map(|()| true),
+        Some("far") => far::run().map(|()| true),
         Some("load") => load_only(&args[1..]).map(|()| true),
         _ => plan(&args).and_then(run),
     };
@@ -104,15 +112,24 @@ fn load_only(args: &[String]) -> io::Result<()> {
 
 fn plan(args: &[String]) -> io::Result<Plan> {
     let span = Duration::from_millis(200);
-    let mut plan = Plan { span, json: None, calls: true, memory: true, containers: true, recovery: true };
+    let mut plan = Plan {
+        span,
+        json: None,
+        calls: true,
+        upstreams: true,
+        memory: true,
+        containers: true,
+        recovery: true,
+    };
     let mut args = args.iter();
     while let Some(arg) = args.next() {
         match (arg.as_str(), args.as_slice().first().map(String::as_str)) {
             ("--quick", _) => plan.span = Duration::from_millis(80),
             ("--one-cpu", _) => one_cpu()?,
             ("--json", Some(path)) => plan.json = Some(File::create(path)?),
-            ("--only", Some(part @ ("calls" | "memory" | "containers" | "recovery"))) => {
+            ("--only", Some(part @ ("calls" | "upstreams" | "memory" | "containers" | "recovery"))) => {
                 plan.calls = part == "calls";
+                plan.upstreams = part == "upstreams";
                 plan.memory = part == "memory";
                 plan.containers = part == "containers";
                 plan.recovery = part == "recovery";
@@ -155,6 +172,9 @@ fn run(mut plan: Plan) -> io::Result<bool> {
         sound &= at_rest(&mut plan, &mcpvisor)?;
     }
     drop(mcpvisor);
+    if plan.upstreams {
+        upstreams(&mut plan)?;
+    }
     if plan.containers {
         sound &= containers(&mut plan)?;
     }
@@ -225,6 +245,41 @@ fn at_rest(plan: &mut Plan, mcpvisor: &Process) -> io::Result<bool> {
         row("p50 of 4 others, with / without", slow, "x", Some(Bound::AtMost(1.1))),
     ];
     show(plan, "at rest", &rows)
+}
+
+/// Without bounds: what is behind is not ours.
+fn upstreams(plan: &mut Plan) -> io::Result<()> {
+    let (rows, good) = upstreams::measure(MANY, plan.span)?;
+    println!(
+        "\nby kind of server, its era and its client's; ratios to the relay are medians of paired rounds"
+    );
+    println!(
+        "server          era     client  p50 µs, 1  calls/s, {MANY}  cpu µs, 1  p50 ratio  calls/s ratio"
+    );
+    for upstreams::Row {
+        what: [kind, server, client],
+        p50_us,
+        calls_per_s,
+        cpu_us,
+        p50_ratio,
+        calls_ratio,
+    } in rows
+    {
+        println!(
+            "{kind:<15} {server:<7} {client:<7} {p50_us:>9.1}  {calls_per_s:>11.0}  {cpu_us:>9.1}  {p50_ratio:>9.2}  {calls_ratio:>13.2}"
+        );
+        let line = json!({
+            "server": kind, "era": server, "client": client, "p50_us": p50_us, "calls_per_s": calls_per_s,
+            "cpu_us": cpu_us, "p50_ratio": p50_ratio, "calls_ratio": calls_ratio, "pairs": good,
+        });
+        note(plan, &line)?;
+    }
+    for (clients, rounds) in [1, MANY].into_iter().zip(good) {
+        if !upstreams::are_enough(rounds) {
+            println!("only {rounds} rounds with {clients} clients were quiet enough");
+        }
+    }
+    Ok(())
 }
 
 fn containers(plan: &mut Plan) -> io::Result<bool> {

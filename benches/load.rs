@@ -215,6 +215,17 @@ pub fn post(path: &str, session: Option<&str>, body: &str) -> Vec<u8> {
     .into_bytes()
 }
 
+/// The bytes of a `tools/call` of 2026-07-28.
+pub fn post_modern(path: &str, tool: &str, body: &str) -> Vec<u8> {
+    let length = body.len();
+    format!(
+        "POST {path} HTTP/1.1\r\nHost: 127.0.0.1\r\nAccept: application/json, text/event-stream\r\n\
+         Content-Type: application/json\r\nMCP-Protocol-Version: 2026-07-28\r\nMcp-Method: tools/call\r\n\
+         Mcp-Name: {tool}\r\nUser-Agent: mcpvisor-bench\r\nContent-Length: {length}\r\n\r\n{body}"
+    )
+    .into_bytes()
+}
+
 /// One request, and the head and body of its answer.
 pub fn exchange(stream: &mut TcpStream, request: &[u8]) -> io::Result<(String, String)> {
     stream.write_all(request)?;

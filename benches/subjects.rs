@@ -81,8 +81,17 @@ impl Process {
     }
 
     pub fn echo() -> io::Result<Process> {
+        Process::ours("echo")
+    }
+
+    pub fn far() -> io::Result<Process> {
+        Process::ours("far")
+    }
+
+    /// This program again, as something else.
+    fn ours(part: &str) -> io::Result<Process> {
         let mut command = Command::new(std::env::current_exe()?);
-        command.arg("echo");
+        command.arg(part);
         Process::start(command, None)
     }
 
@@ -107,9 +116,14 @@ impl Process {
     }
 
     fn wait_ready(&self) -> io::Result<()> {
+        self.wait_for(|| self.clients(1, ALL))
+    }
+
+    /// Until it has the first call of these answered.
+    pub fn wait_for(&self, connect: impl Fn() -> io::Result<Clients>) -> io::Result<()> {
         let patience = Instant::now() + PATIENCE;
         loop {
-            match self.clients(1, ALL) {
+            match connect() {
                 Ok(_) => return Ok(()),
                 Err(error) if Instant::now() > patience => return Err(error),
                 Err(_) => std::thread::sleep(Duration::from_millis(20)),
@@ -219,7 +233,11 @@ pub fn initialize() -> String {
 
 /// 200 bytes there and back.
 pub fn echo_call(tool: &str) -> String {
-    call("tools/call", &json!({"name": tool, "arguments": {"text": "0123456789".repeat(20)}}))
+    call("tools/call", &json!({"name": tool, "arguments": echo_arguments()}))
+}
+
+pub fn echo_arguments() -> Value {
+    json!({"text": "0123456789".repeat(20)})
 }
 
 /// A call of the demo server's tool that answers 10 MB.

@@ -181,10 +181,14 @@ impl Cache {
 
 /// What was listed when it was last announced, so that only those hear of a change whom it concerns.
 #[derive(Debug, Default)]
-pub struct Announced(Mutex<BTreeMap<Which, Arc<Vec<Item>>>>);
+pub struct Announced(Mutex<BTreeMap<Which, Seen>>);
 
 /// One list of one server.
 type Which = (ServerName, Kind);
+
+/// What it held, and how often it came into view or went. Also of one that is out of view now: it may have been seen
+/// by somebody since the last announcement.
+type Seen = (Arc<Vec<Item>>, u64);
 
 impl Announced {
     /// The lists that are others than at the last call.
@@ -193,27 +197,22 @@ impl Announced {
         let mut changed = Vec::new();
         for (server, kind) in servers.iter().flat_map(|server| Kind::ALL.map(|kind| (server, kind))) {
             let key = (server.name.clone(), kind);
-            let now = server.known().list(kind).filter(|_| server.is_offered());
-            let same = match (announced.get(&key), &now) {
-                (Some(before), Some(now)) => Arc::ptr_eq(before, now),
-                (None, None) => true,
-                (Some(_), None) | (None, Some(_)) => false,
-            };
-            if same {
-                continue;
+            let known = server.known();
+            let Some(items) = known.list(kind) else { continue };
+            let same = announced
+                .get(&key)
+                .is_some_and(|(before, turns)| Arc::ptr_eq(before, &items) && *turns == known.turns);
+            if !same {
+                announced.insert(key.clone(), (items, known.turns));
+                changed.push(key);
             }
-            changed.push(key.clone());
-            match now {
-                Some(items) => announced.insert(key, items),
-                None => announced.remove(&key),
-            };
         }
         // Those of servers that there are no more.
         let named: BTreeSet<&ServerName> = servers.iter().map(|server| &server.name).collect();
         let (left, gone) =
             std::mem::take(&mut *announced).into_iter().partition(|((name, _), _)| named.contains(name));
         *announced = left;
-        let gone: BTreeMap<Which, Arc<Vec<Item>>> = gone;
+        let gone: BTreeMap<Which, Seen> = gone;
         changed.extend(gone.into_keys());
         changed
     }

@@ -81,6 +81,8 @@ pub struct Known {
     cachings: [(Caching, Time); 4],
     /// When somebody last doubted a list.
     doubted: [Option<Time>; 4],
+    /// How often they came into view or went out of it: one that did both is not as it was.
+    pub turns: u64,
 }
 
 impl Default for Known {
@@ -90,6 +92,7 @@ impl Default for Known {
             lists: [const { None }; 4],
             cachings: [(Caching::NONE, Time::ZERO); 4],
             doubted: [None; 4],
+            turns: 0,
         }
     }
 }
@@ -283,6 +286,7 @@ impl Server {
         *self.times.lock() = (since, retry);
         *self.status.lock() = Arc::new(status);
         if before != self.is_offered() && self.known.read().has_listed() {
+            self.known.write().turns += 1;
             self.board.lists_changed();
         }
         self.board.post();

@@ -265,8 +265,8 @@ impl Link {
     /// Removes the call: whoever gets `Some` owns its answer.
     pub fn answered(&self, id: CallId) -> Option<Pending<Waiter>> {
         let pending = self.calls.lock().answer(id);
-        if pending.is_some() {
-            self.over(id);
+        if let (Some(_), Way::Remote(remote)) = (&pending, &self.way) {
+            remote.answered(id);
         }
         pending
     }

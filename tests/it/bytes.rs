@@ -12,7 +12,7 @@ use std::io::{BufReader, Read, Write};
 use std::sync::Barrier;
 
 /// Legal JSON that somebody's parser makes something else of.
-const VALUES: &[&str] = &[
+pub const VALUES: &[&str] = &[
     "9007199254740993",
     "123456789012345678901234567890",
     "1e400",
@@ -38,7 +38,7 @@ const VALUES: &[&str] = &[
 ];
 
 /// Legal ids.
-fn ids() -> Vec<String> {
+pub fn ids() -> Vec<String> {
     let mut ids: Vec<String> =
         ["0", "-1", "9007199254740993", "18446744073709551617", "\"\"", "\"0\""].map(str::to_owned).to_vec();
     ids.extend([json!("é\u{2028}").to_string(), r#""\u00e9\ud800\/""#.to_owned()]);

@@ -14,7 +14,7 @@ use std::path::Path;
 use std::time::{Duration, Instant};
 
 /// A state directory in which the last client was of this era.
-fn after_clients_of(era: &str) -> TempDir {
+pub fn after_clients_of(era: &str) -> TempDir {
     let tmp = TempDir::new();
     let state = tmp.join("state");
     std::fs::create_dir_all(&state).unwrap();

@@ -7,12 +7,14 @@
 )]
 
 pub mod peers;
+pub mod served;
 
 use crate::support::TempDir;
-use crate::support::daemon::{Daemon, run};
+use crate::support::daemon::{Daemon, run, server};
 use crate::support::raw::{self, Era, Raw};
 use peers::{Peer, complete, installed, path, peers, prepare, root};
-use serde_json::{Value, json};
+use serde_json::{Map, Value, json};
+use served::Listening;
 use std::collections::BTreeSet;
 use std::process::Command;
 use std::time::Duration;
@@ -152,29 +154,107 @@ fn through_its_own_endpoint(daemon: &Daemon, peer: &Peer, client: &Client) {
 }
 
 /// Each server asked the same twice, over its stdin and through mcpvisor, by clients of both eras: what it says of itself,
-/// its list of tools and one call come back in the same bytes.
+/// its list of tools and one call come back in the same bytes. So they do through two of them, one behind the other:
+/// then every server is one over HTTP.
 #[test]
 fn published_servers_come_through_unchanged() {
     for era in Era::BOTH {
         let dir = TempDir::new();
         let peers = peers(&dir);
         // A server of both eras is spoken to as its first client speaks: each era has a mcpvisor of its own.
-        let Some(daemon) = behind_mcpvisor(&dir, &peers) else { return };
+        let Some(far) = behind_mcpvisor(&dir, &peers) else { return };
+        // What is still being greeted is described as what may change.
+        for peer in &peers {
+            Raw::http(&far.server_url(peer.name)).in_era(era).greet();
+        }
+        let entry = |peer: &Peer| (peer.name.to_owned(), json!({ "url": far.server_url(peer.name) }));
+        let near = remote(peers.iter().map(entry).collect());
         let mut different = Vec::new();
         for peer in &peers {
-            let through = || Raw::http(&daemon.server_url(peer.name)).in_era(era);
-            // What is still being greeted is described as what may change.
-            through().greet();
-            let call = json!({ "name": peer.tool, "arguments": peer.arguments });
-            let questions = [("tools/list", json!({})), ("tools/call", call)];
             // What speaks only the older era is asked in it, whatever the client of mcpvisor speaks.
             let own = if peer.modern { era } else { Era::Legacy };
-            let direct = Raw::stdio(&mut peer.command()).in_era(own);
-            different.extend(raw::differences(peer.name, direct, through(), &questions));
+            let direct = Raw::stdio(&mut peer.command()).in_era(own).said(&questions(peer));
+            for (way, daemon) in [("", &far), (" behind two", &near)] {
+                let through = || Raw::http(&daemon.server_url(peer.name)).in_era(era);
+                if peer.name == COUNTS && !way.is_empty() {
+                    assert_eq!(far.cli(&["upstream", "restart", peer.name, "--wait=30s"]).code, 0);
+                }
+                // The near one, too, begins as most clients do.
+                through().greet();
+                let name = format!("{}{way}", peer.name);
+                let through = through().said(&questions(peer));
+                different.extend(raw::compare(&name, &direct, through, &questions(peer)));
+            }
+        }
+        assert!(different.is_empty(), "{era:?}: {} differ:\n{}", different.len(), different.join("\n"));
+        end(near);
+        end(far);
+    }
+}
+
+/// Its second answer is not its first.
+const COUNTS: &str = "sequential-thinking";
+
+/// What each is asked.
+fn questions(peer: &Peer) -> [(&'static str, Value); 2] {
+    let call = json!({ "name": peer.tool, "arguments": peer.arguments });
+    [("tools/list", json!({})), ("tools/call", call)]
+}
+
+/// mcpvisor before servers that listen, each ready.
+fn remote(entries: Map<String, Value>) -> Daemon {
+    let names: Vec<String> = entries.keys().cloned().collect();
+    let daemon = Daemon::start(&json!({ "mcpServers": entries }), &[]);
+    daemon.wait_ready(&names.iter().map(String::as_str).collect::<Vec<_>>());
+    daemon
+}
+
+/// Those that have an HTTP of their own, over both transports, told which one it is and not told: asked by clients of both
+/// eras, they say the same as to a client at their own port.
+#[test]
+fn published_servers_over_http_come_through_unchanged() {
+    let dir = TempDir::new();
+    if !complete(served::PROGRAMS.into_iter().chain(peers(&dir).iter().map(|peer| peer.program))) {
+        return;
+    }
+    prepare(&dir);
+    let peers = peers(&dir);
+    let listening = served::listening(&dir);
+    for era in Era::BOTH {
+        let entries = listening.iter().flat_map(|one| {
+            let protocol = if one.sse { "sse" } else { "http" };
+            let told = json!({ "url": one.url(), "protocol": protocol });
+            [(one.name.to_owned(), told), (format!("{}-auto", one.name), json!({ "url": one.url() }))]
+        });
+        let daemon = remote(entries.collect());
+        let mut different = Vec::new();
+        for one in &listening {
+            for name in [one.name.to_owned(), format!("{}-auto", one.name)] {
+                different.extend(asked_over_http(&daemon, one, &name, &peers, era));
+            }
         }
         assert!(different.is_empty(), "{era:?}: {} differ:\n{}", different.len(), different.join("\n"));
         end(daemon);
     }
+}
+
+fn asked_over_http(daemon: &Daemon, one: &Listening, name: &str, peers: &[Peer], era: Era) -> Vec<String> {
+    let peer = peers.iter().find(|peer| peer.name == one.peer()).expect("it is one of the peers");
+    let through = || Raw::http(&daemon.server_url(name)).in_era(era);
+    if one.modern {
+        through().greet();
+    }
+    let modern = server(&daemon.status(), name)["era"] == "modern";
+    assert!(one.sse || modern == (one.modern && era == Era::Modern), "{name}, {era:?}");
+    let own = if modern { Era::Modern } else { Era::Legacy };
+    let direct = if one.sse { Raw::sse(&one.url()) } else { Raw::http(&one.url()) };
+    let different = raw::differences(name, direct.in_era(own), through(), &questions(peer));
+    let (method, call) = &questions(peer)[1];
+    let mut client = through();
+    client.open();
+    let result = serde_json::from_str(&client.ask(method, &call.to_string())).expect("a result is JSON");
+    check_result(&result, peer, &format!("{name}, {era:?}"));
+    different
 }
 
 #[test]

@@ -1,5 +1,6 @@
 //! One test binary: pure parts against tables and simulation, the real binary against real processes and peers.
 
+mod across;
 mod api;
 mod births;
 mod bytes;

@@ -18,6 +18,7 @@ use crate::support::daemon::{Daemon, server};
 use crate::support::upstream::{Out, Seen, Upstream, answer_plainly, plain, response, text};
 use crate::support::{TempDir, measure_over, until};
 use serde_json::{Value, json};
+use std::collections::BTreeSet;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
@@ -220,6 +221,33 @@ fn hanging_calls_hold_up_nothing_else() {
     for (n, call) in calls.into_iter().enumerate() {
         assert_eq!(call.answer().unwrap()["content"][0]["text"], format!(r#"{{"n":{n}}}"#));
     }
+}
+
+/// A burst leaves many threads with nothing to do; one call after another then wakes the one that did the last, on a
+/// connection that is open.
+#[test]
+fn calls_that_follow_each_other_use_few_connections() {
+    let together: Arc<AtomicUsize> = Arc::default();
+    let count = together.clone();
+    let upstream = Upstream::start(move |seen, out| {
+        if seen.body.contains("burst") {
+            count.fetch_add(1, Ordering::AcqRel);
+            until("the whole burst", || (count.load(Ordering::Acquire) == 16).then_some(()));
+        }
+        answer_plainly(seen, out);
+    });
+    let daemon = behind(&upstream);
+    let mut client = daemon.client();
+    let burst: Vec<_> =
+        (0..16).map(|n| client.begin_call(json!(n + 100), "a__run", json!({ "burst": n }), None)).collect();
+    burst.into_iter().for_each(|call| assert!(call.answer().is_ok()));
+    (0..40).for_each(|n| assert_eq!(client.text("a__run", json!({ "n": n })), format!(r#"{{"n":{n}}}"#)));
+    let of = |mark: &str| {
+        let calls = upstream.seen("tools/call").into_iter().filter(|seen| seen.body.contains(mark));
+        calls.map(|seen| seen.from).collect::<BTreeSet<u16>>().len()
+    };
+    assert_eq!(of("\"burst\""), 16);
+    assert!(of("\"n\"") <= 6, "{} connections for calls that followed each other", of("\"n\""));
 }
 
 /// Whoever leaves without a word does not hold the server's place for ever.

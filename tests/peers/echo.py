@@ -10,6 +10,7 @@ JSON text that goes on the wire as it is:
     page.METHOD[:CURSOR] RAW
                        the members of the reply to METHOD without, or with this cursor
     reply.METHOD RAW   the members of the reply to METHOD, such as `"error":{...}`
+    era modern         it speaks 2026-07-28 and nothing else; `reply` and the like are then that era's results
 
 A `tools/call` (and every other request whose params have `arguments`) is a script, in `arguments`:
 
@@ -55,6 +56,21 @@ LISTS = {
 }
 
 
+DISCOVER = (
+    '{"resultType":"complete","supportedVersions":["2026-07-28"],"capabilities":{"tools":{"listChanged":true},'
+    '"prompts":{"listChanged":true},"resources":{"listChanged":true,"subscribe":true},"completions":{},"logging":{}},'
+    '"ttlMs":0,"cacheScope":"private","_meta":{"io.modelcontextprotocol/serverInfo":{"name":"echo","version":"0"}}}'
+)
+NOT_THIS_ERA = '"error":{"code":-32022,"message":"no","data":{"supported":["2026-07-28"],"requested":"2025-11-25"}}'
+ACKNOWLEDGED = (
+    '{"jsonrpc":"2.0","method":"notifications/subscriptions/acknowledged","params":{"notifications":%s,'
+    '"_meta":{"io.modelcontextprotocol/subscriptionId":%s}}}'
+)
+is_modern = options.get("era") == "modern"
+complete = '"resultType":"complete",' if is_modern else ""
+listed = complete + '"ttlMs":0,"cacheScope":"private",' if is_modern else ""
+
+
 def write(*lines):
     data = "".join(line + "\n" for line in lines).encode()
     while data:
@@ -66,7 +82,7 @@ def answer(id, members):
 
 
 def text(value):
-    return '"result":{"content":[{"type":"text","text":%s}]}' % json.dumps(value)
+    return '"result":{%s"content":[{"type":"text","text":%s}]}' % (complete, json.dumps(value))
 
 
 def ask(id, questions):
@@ -112,6 +128,12 @@ def script(id, token, state, steps, line):
 
 
 def request(method, id, params, line):
+    if is_modern and method == "initialize":
+        return answer(id, NOT_THIS_ERA)
+    if is_modern and method == "server/discover":
+        return answer(id, '"result":' + DISCOVER)
+    if is_modern and method == "subscriptions/listen":
+        return write(ACKNOWLEDGED % (json.dumps(params["notifications"]), id))
     if method == "initialize":
         return answer(id, '"result":' + options.get("initialize", INITIALIZE))
     if "reply." + method in options:
@@ -122,7 +144,7 @@ def request(method, id, params, line):
         return answer(id, options[page])
     if method in LISTS:
         name, member, default = LISTS[method]
-        return answer(id, '"result":{"%s":%s}' % (member, options.get(name, default)))
+        return answer(id, '"result":{%s"%s":%s}' % (listed, member, options.get(name, default)))
     if method in ("ping", "logging/setLevel", "resources/subscribe", "resources/unsubscribe"):
         return answer(id, '"result":{}')
     steps = params.get("arguments") if isinstance(params, dict) else None

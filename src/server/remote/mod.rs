@@ -63,6 +63,11 @@ impl Remote {
         self.0.push(Job::of(Line::new(line, &IN_FLIGHT), &mirrors))
     }
 
+    /// `id` was answered.
+    pub fn answered(&self, id: CallId) {
+        self.0.answered(id);
+    }
+
     /// Nobody waits for `id` any more.
     pub fn over(&self, id: CallId) {
         self.0.over(id);

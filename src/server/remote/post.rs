@@ -286,6 +286,9 @@ impl Post<'_> {
             if !listened {
                 return Ended::Over;
             }
+            if answered {
+                self.shared.lingers(self.run);
+            }
             if let Err(fault) = fed {
                 // What is too large now is too large again.
                 return Ended::Cut { last_id: None, retry: None, after: Duration::ZERO, fresh, why: fault };

@@ -39,7 +39,18 @@ struct Run<C> {
     sent: Arc<AtomicBool>,
     /// Nobody waits for what comes of it.
     over: bool,
+    /// Its connection may stay open for long all the same: nobody knows when the server ends its answer.
+    lingers: bool,
+    /// Somebody was told how to cut it.
+    is_cut: bool,
     cut: C,
+}
+
+impl<C: Clone> Run<C> {
+    fn cut(&mut self) -> C {
+        self.is_cut = true;
+        self.cut.clone()
+    }
 }
 
 /// What a worker is to do.
@@ -142,8 +153,9 @@ impl<C: Clone> Queue<C> {
         self.waiting_bytes -= job.line.len();
         self.newest += 1;
         let (run, sent) = (self.newest, Arc::new(AtomicBool::new(false)));
-        let over = job.orphan;
-        self.running.insert(run, Run { job: job.clone(), sent: sent.clone(), over, cut: cut() });
+        let (over, cut) = (job.orphan, cut());
+        let begun = Run { job: job.clone(), sent: sent.clone(), over, lingers: over, is_cut: false, cut };
+        self.running.insert(run, begun);
         Some(Task { run, job, generation: self.generation, sent })
     }
 
@@ -167,9 +179,16 @@ impl<C: Clone> Queue<C> {
         })
     }
 
-    /// The run is done; whether nobody waited for it any more.
+    /// The run is done; whether somebody may be cutting its connection.
     pub fn finish(&mut self, run: RunId) -> bool {
-        self.running.remove(&run).is_none_or(|run| run.over)
+        self.running.remove(&run).is_none_or(|run| run.is_cut)
+    }
+
+    /// The answer of this run has come, and its connection stays open.
+    pub fn lingers(&mut self, run: RunId) {
+        if let Some(run) = self.running.get_mut(&run) {
+            run.lingers = true;
+        }
     }
 
     /// The server has taken the job and answers elsewhere.
@@ -185,14 +204,24 @@ impl<C: Clone> Queue<C> {
         self.running.get(&run).is_none_or(|run| run.over)
     }
 
+    /// `id` was answered: what is under way for it is about to end.
+    pub fn answered(&mut self, id: CallId) {
+        self.end(id, false);
+    }
+
     /// Nobody waits for `id` any more.
     pub fn over(&mut self, id: CallId) {
+        self.end(id, true);
+    }
+
+    fn end(&mut self, id: CallId, lingers: bool) {
         if let Some(job) = self.waiting.iter_mut().find(|job| job.id() == Some(id)) {
             job.orphan = true;
         }
         self.accepted.remove(&id);
         if let Some(run) = self.running.values_mut().find(|run| run.job.id() == Some(id)) {
             run.over = true;
+            run.lingers |= lingers;
         }
     }
 
@@ -203,19 +232,19 @@ impl<C: Clone> Queue<C> {
             self.waiting_bytes -= job.line.len();
             return (job.again, None);
         }
-        let cut = self.running.values().find(|run| run.job.id() == Some(id)).map(|run| run.cut.clone());
         self.over(id);
-        (true, cut)
+        let run = self.running.values_mut().find(|run| run.job.id() == Some(id));
+        (true, run.map(Run::cut))
     }
 
-    /// If calls wait for room: how to cut the oldest one that nobody waits for.
-    pub fn crowded(&self) -> Option<C> {
+    /// If calls wait for room: how to cut the oldest one that nobody waits for and that does not end by itself.
+    pub fn crowded(&mut self) -> Option<C> {
         let is_call = |job: &Job| job.room() == Room::Call;
         let waits = self.open
             && !self.is_ready()
             && self.waiting.iter().any(|job| is_call(job) && job.refused.is_none());
-        let idle = || self.running.values().find(|run| run.over && is_call(&run.job));
-        waits.then(idle).flatten().map(|run| run.cut.clone())
+        let idle = |run: &&mut Run<C>| run.over && run.lingers && is_call(&run.job);
+        waits.then(|| self.running.values_mut().find(idle)).flatten().map(Run::cut)
     }
 
     /// Whether the server may have begun to do what this call asks, and doing it again would not be the same.
@@ -336,10 +365,18 @@ mod tests {
         queue.push(job("notifications/cancelled")).unwrap();
         assert_eq!(take(&mut queue).iter().map(|(_, id)| *id).collect::<Vec<_>>(), [Some(50), None]);
         assert_eq!(queue.crowded(), None, "all of them are waited for");
+        queue.answered(CallId(2));
+        assert_eq!(queue.crowded(), None, "it is about to end, and its connection is good for the next");
+        assert!(!queue.finish(2));
+        assert_eq!(take(&mut queue).first().map(|(_, id)| *id), Some(Some(17)));
         queue.over(CallId(3));
         assert!(queue.crowded().is_some());
-        queue.finish(3);
-        assert_eq!(take(&mut queue).first().map(|(_, id)| *id), Some(Some(17)));
+        assert!(queue.finish(3), "it may have been cut");
+        assert_eq!(take(&mut queue).first().map(|(_, id)| *id), Some(Some(18)));
+        queue.lingers(4);
+        assert_eq!(queue.crowded(), None, "its answer is on the way");
+        queue.answered(CallId(4));
+        assert!(queue.crowded().is_some());
     }
 
     #[test]

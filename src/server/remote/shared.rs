@@ -32,6 +32,7 @@ pub struct Shared {
     pub client: Client,
     pub inbox: Inbox,
     state: Mutex<State>,
+    /// The session is open, lost, or over: for those who wait for that. Workers have bells of their own.
     changed: Condvar,
 }
 
@@ -49,7 +50,9 @@ struct State {
     /// There is a thread for the event stream, or there will never be one again.
     streaming: bool,
     workers: usize,
-    idle: usize,
+    /// What wakes each worker that has nothing to do. The last to come is the first to go: its connection is open still,
+    /// and those that are not needed end by themselves.
+    idle: Vec<Arc<Condvar>>,
     closed: bool,
 }
 
@@ -98,7 +101,7 @@ impl Shared {
             stream: None,
             streaming: false,
             workers: 0,
-            idle: 0,
+            idle: Vec::new(),
             closed: false,
         };
         let client = Client::new(&upstream);
@@ -132,8 +135,8 @@ impl Shared {
         if !state.queue.is_ready() {
             return;
         }
-        if state.idle > 0 {
-            self.changed.notify_all();
+        if let Some(bell) = state.idle.pop() {
+            bell.notify_one();
         } else if state.workers < WORKERS_MAX {
             state.workers += 1;
             let shared = self.clone();
@@ -148,6 +151,7 @@ impl Shared {
     /// The next task of a worker; waits for one, and gives nothing when it should end.
     pub fn take(self: &Arc<Self>, agent: &mut Option<Agent>) -> Option<Task> {
         let until = clock::now() + REMOTE_IDLE;
+        let bell = Arc::new(Condvar::new());
         let mut state = self.state.lock();
         loop {
             if state.closed {
@@ -155,13 +159,14 @@ impl Shared {
             }
             let cut = || agent.get_or_insert_with(|| self.client.agent()).clone();
             if let Some(task) = state.queue.take(cut) {
-                // Whoever sent the next one saw us idle, too.
+                // What becomes ready at once (a greeting is over) wakes one, and that one the next.
                 self.employ(&mut state);
                 return Some(task);
             }
-            state.idle += 1;
-            let waited = self.changed.wait_until(&mut state, clock::instant(until));
-            state.idle -= 1;
+            state.idle.push(bell.clone());
+            let waited = bell.wait_until(&mut state, clock::instant(until));
+            // By the time that it runs out it was not called.
+            state.idle.retain(|other| !Arc::ptr_eq(other, &bell));
             if waited.timed_out() && !state.queue.is_ready() {
                 return None;
             }
@@ -171,9 +176,14 @@ impl Shared {
     /// The run is done; whether its agent may have been cut.
     pub fn finish(self: &Arc<Self>, run: RunId) -> bool {
         let mut state = self.state.lock();
-        let over = state.queue.finish(run);
+        let is_cut = state.queue.finish(run);
         self.employ(&mut state);
-        over
+        is_cut
+    }
+
+    /// The answer of this run has come, and its connection stays open.
+    pub fn lingers(&self, run: RunId) {
+        self.state.lock().queue.lingers(run);
     }
 
     pub fn leave(&self) {
@@ -194,10 +204,19 @@ impl Shared {
         self.state.lock().queue.accepted(run);
     }
 
+    /// This call was answered.
+    pub fn answered(self: &Arc<Self>, id: CallId) {
+        self.end(|queue| queue.answered(id));
+    }
+
     /// Nobody waits for this call any more.
     pub fn over(self: &Arc<Self>, id: CallId) {
+        self.end(|queue| queue.over(id));
+    }
+
+    fn end(self: &Arc<Self>, end: impl FnOnce(&mut Queue<Agent>)) {
         let mut state = self.state.lock();
-        state.queue.over(id);
+        end(&mut state.queue);
         let crowded = state.queue.crowded();
         self.employ(&mut state);
         drop(state);
@@ -395,6 +414,7 @@ impl Shared {
         state.closed = true;
         let agents: Vec<Agent> = state.queue.all().into_iter().chain(state.stream.take()).collect();
         self.changed.notify_all();
+        state.idle.drain(..).for_each(|bell| _ = bell.notify_one());
         drop(state);
         self.inbox.close();
         cut(agents);

@@ -2,54 +2,19 @@
 //! server-everything on the TypeScript SDK with both transports. What they need is installed by scripts/test.
 
 use super::*;
-use crate::interop::peers::{complete, installed, path, root};
+use crate::interop::peers::{complete, installed, root};
+use crate::interop::served::Served;
 use crate::support::demo_config;
 use crate::support::raw::{self, Raw};
-use std::io::{BufRead, BufReader};
-use std::process::{Child, Command, Stdio};
+use std::process::Command;
 
-/// A server of ours to ask, on any port. Drop ends it.
-struct Peer {
-    child: Child,
-    /// Without a path.
-    origin: String,
+fn everything_ts(transport: &str) -> Served {
+    Served::node(NODE[1], &[transport])
 }
 
-impl Peer {
-    /// Starts it and waits for the line that says where it listens.
-    fn start(command: &mut Command) -> Peer {
-        let mut child =
-            command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::null()).spawn().unwrap();
-        let mut lines = BufReader::new(child.stdout.take().unwrap()).lines().map_while(Result::ok);
-        let origin = lines.find_map(|line| {
-            let from = line.find("http://127.0.0.1:")?;
-            let to = line[from + 7..].find('/').map_or(line.len(), |at| from + 7 + at);
-            Some(line[from..to].to_owned())
-        });
-        // What it says later must not meet a closed pipe.
-        std::thread::spawn(move || lines.count());
-        Peer { child, origin: origin.expect("a line that says where it listens") }
-    }
-
-    fn everything_ts(transport: &str) -> Peer {
-        let mut command = Command::new(installed("npm/node_modules/.bin/node"));
-        command.arg("--require").arg(root().join("tests/peers/loopback.cjs"));
-        command.arg(installed("npm/node_modules/.bin/mcp-server-everything")).arg(transport);
-        Peer::start(command.env("PORT", "0").env("PATH", path()))
-    }
-
-    fn everything_py() -> Peer {
-        let mut command = Command::new(installed("venv-servers/bin/python"));
-        Peer::start(command.arg("-B").arg(root().join("tests/peers/everything")).args(["--port", "0"]))
-    }
-}
-
-impl Drop for Peer {
-    fn drop(&mut self) {
-        // It may have ended by itself.
-        let _ = self.child.kill();
-        let _ = self.child.wait();
-    }
+fn everything_py() -> Served {
+    let mut command = Command::new(installed("venv-servers/bin/python"));
+    Served::start(command.arg("-B").arg(root().join("tests/peers/everything")).args(["--port", "0"]))
 }
 
 const NODE: [&str; 2] = ["npm/node_modules/.bin/node", "npm/node_modules/.bin/mcp-server-everything"];
@@ -110,7 +75,7 @@ fn the_python_sdk_over_http() {
     if !complete(["venv-servers/bin/python"]) {
         return;
     }
-    let peer = Peer::everything_py();
+    let peer = everything_py();
     let call = |name: &str| ("tools/call", json!({ "name": name, "arguments": {} }));
     let questions = [
         ("tools/list", json!({})),
@@ -132,7 +97,7 @@ fn the_typescript_sdk_over_http() {
     if !complete(NODE) {
         return;
     }
-    let peer = Peer::everything_ts("streamableHttp");
+    let peer = everything_ts("streamableHttp");
     let sum = json!({ "name": "get-sum", "arguments": { "a": 2, "b": 40 } });
     let questions = [
         ("tools/list", json!({})),
@@ -154,7 +119,7 @@ fn the_typescript_sdk_over_sse() {
     if !complete(NODE) {
         return;
     }
-    let peer = Peer::everything_ts("sse");
+    let peer = everything_ts("sse");
     let daemon = with(json!({ "a": { "url": format!("{}/sse", peer.origin) } }));
     daemon.wait_ready(&["a"]);
     let mut client = daemon.client();

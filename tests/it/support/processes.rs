@@ -84,8 +84,17 @@ pub fn is_alive(pid: u32) -> bool {
 
 /// Resident memory of a process.
 pub fn rss_bytes(pid: u32) -> u64 {
+    memory(pid, "VmRSS:")
+}
+
+/// The most that it ever was.
+pub fn peak_rss_bytes(pid: u32) -> u64 {
+    memory(pid, "VmHWM:")
+}
+
+fn memory(pid: u32, field: &str) -> u64 {
     let status = std::fs::read_to_string(format!("/proc/{pid}/status")).expect("the process lives");
-    let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).expect("a process has memory");
+    let line = status.lines().find_map(|line| line.strip_prefix(field)).expect("a process has memory");
     let kib: u64 = line.trim().trim_end_matches(" kB").parse().expect("a number of kB");
     kib << 10
 }

@@ -1,5 +1,5 @@
-//! Two clients that keep the bytes of what they are answered, one at a server's stdin and one at an endpoint of ours,
-//! to ask both the same and compare.
+//! Clients that keep the bytes of what they are answered, at a server's stdin, at its own port and at an endpoint of
+//! ours, to ask two of them the same and compare.
 
 use super::http;
 use super::stdio::stdout_lines;
@@ -9,7 +9,8 @@ use serde::Deserialize;
 use serde_json::Value;
 use serde_json::value::RawValue;
 use std::collections::BTreeMap;
-use std::io::Write;
+use std::io::{BufRead, BufReader, Write};
+use std::net::{Shutdown, TcpStream};
 use std::process::{Child, ChildStdin, Command, Stdio};
 
 /// What mcpvisor tells a server that its client can do. Some servers have other tools for a client that can do more.
@@ -47,7 +48,18 @@ pub struct Raw {
 
 enum Way {
     Stdio(Process),
-    Http { address: String, path: String, session: Option<String> },
+    Http {
+        address: String,
+        path: String,
+        session: Option<String>,
+    },
+    /// HTTP with SSE: where to POST, and the data of each event of the one stream.
+    Sse {
+        address: String,
+        endpoint: String,
+        lines: Receiver<Vec<u8>>,
+        stream: TcpStream,
+    },
 }
 
 struct Process {
@@ -80,6 +92,28 @@ impl Raw {
     pub fn http(url: &str) -> Raw {
         let (address, path) = url.trim_start_matches("http://").split_once('/').expect("a URL with a path");
         let way = Way::Http { address: address.to_owned(), path: format!("/{path}"), session: None };
+        Raw { way, era: Era::Legacy, next_id: 0 }
+    }
+
+    /// At a URL such as `http://127.0.0.1:8080/sse`, by the transport of 2024-11-05.
+    pub fn sse(url: &str) -> Raw {
+        let (address, path) = url.trim_start_matches("http://").split_once('/').expect("a URL with a path");
+        let mut stream = http::connect(address);
+        let get = http::encode(address, "GET", &format!("/{path}"), &[("accept", "text/event-stream")], "");
+        stream.write_all(&get).expect("the server reads");
+        let (sender, lines) = crossbeam_channel::unbounded();
+        let events = stream.try_clone().expect("a socket can be cloned");
+        // Ends with the stream, or with whoever listens to it.
+        std::thread::spawn(move || {
+            let body = http::Body::read(BufReader::new(events)).expect("the server answers");
+            assert_eq!(body.head.status, 200, "{:?}", body.head);
+            let lines = BufReader::new(body).lines().map_while(Result::ok);
+            let mut data = lines.filter_map(|line| Some(line.strip_prefix("data:")?.trim_start().to_owned()));
+            while data.next().is_some_and(|data| sender.send(data.into_bytes()).is_ok()) {}
+        });
+        let endpoint = lines.recv_timeout(PATIENCE).expect("the stream begins with the endpoint");
+        let endpoint = String::from_utf8(endpoint).expect("an endpoint is UTF-8");
+        let way = Way::Sse { address: address.to_owned(), endpoint, lines, stream };
         Raw { way, era: Era::Legacy, next_id: 0 }
     }
 
@@ -133,9 +167,12 @@ impl Raw {
         if let Some(answer) = messages.iter().find_map(|message| answer_to(&id, message)) {
             return answer;
         }
-        let Way::Stdio(process) = &self.way else { panic!("{method}: no answer in {messages:?}") };
+        let lines = match &self.way {
+            Way::Stdio(Process { lines, .. }) | Way::Sse { lines, .. } => lines,
+            Way::Http { .. } => panic!("{method}: no answer in {messages:?}"),
+        };
         loop {
-            let line = process.lines.recv_timeout(PATIENCE).unwrap_or_else(|why| panic!("{method}: {why}"));
+            let line = lines.recv_timeout(PATIENCE).unwrap_or_else(|why| panic!("{method}: {why}"));
             let line = String::from_utf8(line).expect("a line is UTF-8");
             if let Some(answer) = answer_to(&id, &line) {
                 return answer;
@@ -149,6 +186,12 @@ impl Raw {
             Way::Stdio(process) => {
                 let stdin = process.stdin.as_mut().expect("stdin is open");
                 stdin.write_all(format!("{body}\n").as_bytes()).expect("the server reads");
+                Vec::new()
+            }
+            Way::Sse { address, endpoint, .. } => {
+                let headers = [("content-type", "application/json")];
+                let reply = http::request(address, "POST", endpoint, &headers, body);
+                assert_eq!(reply.head.status, 202, "{body}: {reply:?}");
                 Vec::new()
             }
             Way::Http { address, path, session } => {
@@ -174,6 +217,15 @@ impl Raw {
                     true => data_lines(&reply.body),
                 }
             }
+        }
+    }
+}
+
+impl Drop for Raw {
+    fn drop(&mut self) {
+        if let Way::Sse { stream, .. } = &self.way {
+            // It may be closed already.
+            let _ = stream.shutdown(Shutdown::Both);
         }
     }
 }
@@ -226,13 +278,29 @@ fn answer_to(id: &str, message: &str) -> Option<String> {
     message.result.or(message.error).filter(|_| is_ours).map(|raw| raw.get().to_owned())
 }
 
+/// What a server says of itself, member by member, and its answer to each question.
+pub struct Said {
+    era: Era,
+    of_itself: BTreeMap<String, String>,
+    answers: Vec<String>,
+}
+
+impl Raw {
+    /// Opens it, and asks all of these.
+    pub fn said(mut self, questions: &[(&str, Value)]) -> Said {
+        let (era, of_itself) = (self.era, self.open());
+        let ask = |(method, params): &(&str, Value)| self.ask(method, &params.to_string());
+        Said { era, of_itself, answers: questions.iter().map(ask).collect() }
+    }
+}
+
 /// Asks both the same; a line for each answer that is not the same.
-pub fn differences(
-    name: &str,
-    mut direct: Raw,
-    mut through: Raw,
-    questions: &[(&str, Value)],
-) -> Vec<String> {
+pub fn differences(name: &str, direct: Raw, through: Raw, questions: &[(&str, Value)]) -> Vec<String> {
+    compare(name, &direct.said(questions), through.said(questions), questions)
+}
+
+/// A line for each answer of the two that is not the same.
+pub fn compare(name: &str, direct: &Said, mut through: Said, questions: &[(&str, Value)]) -> Vec<String> {
     let mut different = Vec::new();
     let mut compare = |what: &str, direct: &str, through: &str| {
         if direct != through {
@@ -243,10 +311,11 @@ pub fn differences(
             ));
         }
     };
-    let (mut own, mut ours) = (direct.open(), through.open());
-    if direct.era != through.era {
+    let (mut own, ours) = (direct.of_itself.clone(), &mut through.of_itself);
+    let crossed = direct.era != through.era;
+    if crossed {
         // Who it is stands elsewhere in the other era.
-        for said in [&mut own, &mut ours] {
+        for said in [&mut own, &mut *ours] {
             said.retain(|member, _| !ENVELOPE.contains(&member.as_str()) && member != "serverInfo");
             // Each era has tasks of its own kind, which do not cross.
             if let Some(capabilities) = said.get_mut("capabilities") {
@@ -265,14 +334,14 @@ pub fn differences(
             ours.get(member).unwrap_or(&none),
         );
     }
-    let crossed = direct.era != through.era;
-    for (method, params) in questions {
-        let params = params.to_string();
-        let (mut direct, mut through) = (direct.ask(method, &params), through.ask(method, &params));
-        if crossed {
-            (direct, through) = (without_envelope(&direct), without_envelope(&through));
+    for ((method, params), (direct, through)) in
+        questions.iter().zip(direct.answers.iter().zip(&through.answers))
+    {
+        let what = format!("{method} {params}");
+        match crossed {
+            true => compare(&what, &without_envelope(direct), &without_envelope(through)),
+            false => compare(&what, direct, through),
         }
-        compare(&format!("{method} {params}"), &direct, &through);
     }
     different
 }

@@ -7,6 +7,7 @@ use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{Shutdown, TcpListener, TcpStream};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
+use std::thread::JoinHandle;
 
 /// A request, as it came.
 #[derive(Clone, Debug)]
@@ -16,6 +17,8 @@ pub struct Seen {
     /// Names in lower case.
     pub headers: Vec<(String, String)>,
     pub body: String,
+    /// The port at the other end: the same for all that came by one connection.
+    pub from: u16,
 }
 
 impl Seen {
@@ -44,7 +47,8 @@ impl Seen {
             let Some((name, value)) = line.trim_end().split_once(':') else { break };
             headers.push((name.to_ascii_lowercase(), value.trim().to_owned()));
         }
-        let mut seen = Seen { method, path, headers, body: String::new() };
+        let port = from.get_ref().peer_addr().ok()?.port();
+        let mut seen = Seen { method, path, headers, body: String::new(), from: port };
         let length = seen.header("content-length").map_or(0, |text| text.parse().unwrap());
         let mut body = vec![0; length];
         from.read_exact(&mut body).ok()?;
@@ -106,6 +110,14 @@ impl Out {
         let _ = self.stream.read(&mut byte);
     }
 
+    /// Whether the peer has closed this connection.
+    pub fn is_closed(&self) -> bool {
+        self.stream.set_nonblocking(true).unwrap();
+        let peeked = self.stream.peek(&mut [0]);
+        self.stream.set_nonblocking(false).unwrap();
+        !peeked.is_err_and(|error| error.kind() == std::io::ErrorKind::WouldBlock)
+    }
+
     /// Another handle on the connection, for a test that writes to it later and closes it.
     pub fn later(&mut self) -> Out {
         (self.keep, self.handed) = (false, true);
@@ -121,6 +133,7 @@ pub struct Upstream {
     seen: Arc<Mutex<Vec<Seen>>>,
     open: Arc<Mutex<Vec<TcpStream>>>,
     over: Arc<AtomicBool>,
+    accepts: Option<JoinHandle<()>>,
 }
 
 impl Upstream {
@@ -130,15 +143,16 @@ impl Upstream {
 
     pub fn start_at(address: &str, handle: impl Fn(&Seen, &mut Out) + Send + Sync + 'static) -> Upstream {
         let listener = TcpListener::bind(address).unwrap();
-        let upstream = Upstream {
+        let mut upstream = Upstream {
             address: listener.local_addr().unwrap().to_string(),
             seen: Arc::default(),
             open: Arc::default(),
             over: Arc::default(),
+            accepts: None,
         };
         let handle: Arc<Handler> = Arc::new(handle);
         let (seen, open, over) = (upstream.seen.clone(), upstream.open.clone(), upstream.over.clone());
-        std::thread::spawn(move || {
+        upstream.accepts = Some(std::thread::spawn(move || {
             for stream in listener.incoming().map_while(Result::ok) {
                 if over.load(Ordering::Acquire) {
                     return;
@@ -147,7 +161,7 @@ impl Upstream {
                 let (handle, seen) = (handle.clone(), seen.clone());
                 std::thread::spawn(move || serve(stream, &*handle, &seen));
             }
-        });
+        }));
         upstream
     }
 
@@ -158,6 +172,11 @@ impl Upstream {
     /// Every request so far whose method (of JSON-RPC, else of HTTP) is this.
     pub fn seen(&self, what: &str) -> Vec<Seen> {
         self.seen.lock().unwrap().iter().filter(|seen| seen.what() == what).cloned().collect()
+    }
+
+    /// Every request so far.
+    pub fn all(&self) -> Vec<Seen> {
+        self.seen.lock().unwrap().clone()
     }
 
     pub fn wait_seen(&self, what: &str, count: usize) -> Vec<Seen> {
@@ -181,6 +200,8 @@ impl Drop for Upstream {
         self.over.store(true, Ordering::Release);
         // Wakes the thread that accepts.
         let _ = TcpStream::connect(&self.address);
+        // Before it has ended, the port still takes connections.
+        self.accepts.take().map(JoinHandle::join);
         self.cut_all();
     }
 }

@@ -44,6 +44,26 @@ impl Wire {
         wire
     }
 
+    /// A client of 2026-07-28, which has no session: only [`Wire::begin_modern`] is for it.
+    pub fn stateless(url: &str) -> Wire {
+        let (address, path) = url.trim_start_matches("http://").split_once('/').expect("a URL with a path");
+        let (address, path) = (address.to_owned(), format!("/{path}"));
+        Wire { address, path, session: String::new(), version: "2026-07-28", greeting: String::new() }
+    }
+
+    /// A request of 2026-07-28; `name` is what its head repeats of the params, which are complete.
+    pub fn begin_modern(&self, id: &str, method: &str, name: Option<&str>, params: &str) -> Flow {
+        let mut headers = vec![
+            ("accept", "application/json, text/event-stream"),
+            ("content-type", "application/json"),
+            ("mcp-protocol-version", self.version),
+            ("mcp-method", method),
+        ];
+        headers.extend(name.map(|name| ("mcp-name", name)));
+        let body = request(id, method, params);
+        Flow::of(&self.address, &http::encode(&self.address, "POST", &self.path, &headers, &body))
+    }
+
     /// One POST, answered in full.
     pub fn post(&self, body: &str) -> Full {
         self.post_accepting("application/json, text/event-stream", body)
