@@ -265,8 +265,8 @@ git-2   backoff                   3m20s     -      0         0
 SERVER            STATE          SINCE  PID  TOOLS  RESTARTS
 a-name-that-is-longer-than-its-column
                   auto_disabled  3m20s    -      0         0
-    ten[2J failures in 30 min; exited (look at its log);
-    one try is due; try now with: mcpvisor upstream restart
+    ten[2J failures in 30 min; exited (look at its log); one
+    try is due; try now with: mcpvisor upstream restart
     a-name-that-is-longer-than-its-column
 ",
         );

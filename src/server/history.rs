@@ -223,7 +223,7 @@ mod tests {
         let server = failed(2, &policy);
         let past = found(&server, &policy, MINUTE_MS).past;
         assert_eq!((past.streak, past.tally, past.now), (2, 2, None));
-        assert_eq!(found(&server, &policy, 28 * MINUTE_MS).past.tally, 1);
+        assert_eq!(found(&server, &policy, 27 * MINUTE_MS).past.tally, 1);
         let next = Server::resume(false, false, past, at(0));
         let next = step(next, Event::Want(true), at(0), &policy, 0.5, &mut Vec::new());
         assert_eq!((next.state(), next.tally().len()), ("queued", 2));

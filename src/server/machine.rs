@@ -353,12 +353,9 @@ impl Server {
                 }
             }
             Event::EngineAway => self.engine_away = self.needs_engine,
-            Event::Restart
-            | Event::Reconnect
-            | Event::Admitted(_)
-            | Event::Wake
-            | Event::Due
-            | of_a_life!() => (),
+            // Whoever asks for that knows better than what the server asked for.
+            Event::Reconnect => self.not_before = None,
+            Event::Restart | Event::Admitted(_) | Event::Wake | Event::Due | of_a_life!() => (),
         }
     }
 

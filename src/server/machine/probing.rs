@@ -182,9 +182,8 @@ impl Probe {
         match self {
             Probe::Off => None,
             Probe::Next { at, .. } => Some((at, "probe")),
-            Probe::Sent { deadline, .. } | Probe::Last(Trial { deadline, .. }) => {
-                Some((deadline, "probe_patience"))
-            }
+            Probe::Sent { deadline, .. } => Some((deadline, "probe_patience")),
+            Probe::Last(Trial { deadline, .. }) => Some((deadline, "asked")),
         }
     }
 }

@@ -121,7 +121,9 @@ impl Shadow {
                     self.incident = Some((now, 0));
                 }
             }
-            Event::Reconnect if state == "ready" => {
+            Event::Reconnect if state != "ready" => self.not_before = None,
+            Event::Reconnect => {
+                self.not_before = None;
                 self.asked_at.get_or_insert(awake);
             }
             Event::EngineAway => self.engine_away = true,
