@@ -98,7 +98,12 @@ impl Api {
         }
         match &parts[..] {
             ["status"] => {
-                let body = status::picture(&self.about, &self.router, &self.store);
+                let body = status::picture(
+                    &self.about,
+                    &self.router,
+                    &self.store,
+                    parameter(request, "usage").is_some_and(|value| value != "0"),
+                );
                 exchange.respond(200, &[JSON], body.as_bytes());
             }
             ["config", "plan"] => config::answer(exchange, &*self.config.plan),

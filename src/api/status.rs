@@ -11,6 +11,7 @@ use crate::server::handle::Server;
 use crate::server::status::Status;
 use crate::store::{Store, Trouble};
 use crate::sys::clock;
+use crate::sys::usage::{self, Usage};
 use parking_lot::Mutex;
 use serde::Serialize;
 use std::path::PathBuf;
@@ -40,6 +41,9 @@ struct Picture<'a> {
     /// The last event that is in the picture: `/events?since=` goes on from here.
     seq: u64,
     uptime_ms: u64,
+    /// Of the daemon alone; only where it was asked for.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    usage: Option<Usage>,
     listen: &'a str,
     config: &'a config::Picture,
     engines: Vec<&'a Snapshot>,
@@ -52,20 +56,24 @@ struct Picture<'a> {
 }
 
 /// The object as JSON text. The sequence number is taken first: everything up to it is in the picture.
-pub fn picture(about: &About, router: &Router, store: &Store) -> String {
+/// `with_usage`: also what every process uses, which takes a look at all of the host.
+pub fn picture(about: &About, router: &Router, store: &Store, with_usage: bool) -> String {
     let (session, seq) = router.board.read(|journal| (journal.session().to_owned(), journal.seq()));
     let engines = about.engines.snapshots();
+    let mut servers = rows(about, router);
+    let usage = with_usage.then(|| measure(&mut servers));
     let picture = Picture {
         version: env!("CARGO_PKG_VERSION"),
         pid: std::process::id(),
         session,
         seq,
         uptime_ms: clock::now().as_ms(),
+        usage,
         listen: &about.listen,
         config: &about.config.get(),
         engines: engines.iter().map(|engine| &**engine).collect(),
         store: store.trouble(),
-        servers: rows(about, router),
+        servers,
         removals: store.owed_so_far().into_iter().map(Owing::from).collect(),
     };
     serde_json::to_string(&picture).expect("plain data serialises")
@@ -75,6 +83,27 @@ pub fn picture(about: &About, router: &Router, store: &Store) -> String {
 fn rows(about: &About, router: &Router) -> Vec<Status> {
     let outlook = about.outlook();
     router.servers.all().iter().map(|server| row(server, router, &outlook)).collect()
+}
+
+/// Writes into each row what its server uses; returns what is left of the daemon's tree, which is the daemon itself and
+/// whatever it runs that is no server.
+fn measure(rows: &mut [Status]) -> Usage {
+    let own = std::process::id();
+    let pids: Vec<u32> = rows.iter().filter_map(|row| row.pid).chain([own]).collect();
+    let all = usage::of_trees(&pids);
+    let mut rest = all.get(&own).copied().unwrap_or_default();
+    for row in rows {
+        row.usage = row.pid.and_then(|pid| all.get(&pid).copied());
+        if let Some(used) = row.usage {
+            rest = Usage {
+                processes: rest.processes.saturating_sub(used.processes),
+                rss_kib: rest.rss_kib.saturating_sub(used.rss_kib),
+                cpu_ms: rest.cpu_ms.saturating_sub(used.cpu_ms),
+                fds: rest.fds.saturating_sub(used.fds),
+            };
+        }
+    }
+    rest
 }
 
 /// One server as it is now. `outlook`: who waits for a start, and how long still.

@@ -149,6 +149,11 @@ const LINES: Opt = Opt {
     })
 };
 
+const GROUP: Opt = option("group", "NAME", "All servers of this group, too", |given, value| {
+    given.groups.push(text(value)?);
+    Ok(())
+});
+
 const WAIT: Opt = Opt {
     value: Value::Optional { name: "SPAN", default: "30s", reads: is_span },
     ..flag("wait", "Wait until it is done, and say how it ended", |given, value| {
@@ -193,7 +198,13 @@ pub const COMMANDS: &[Command] = &[
     Command {
         path: &["status"],
         words: Words::None,
-        options: &[JSON],
+        options: &[
+            flag("usage", "Show the memory, CPU and descriptors of each, too", |given, _| {
+                given.usage = true;
+                Ok(())
+            }),
+            JSON,
+        ],
         summary: "Show every server: state, tools, restarts, and why it is down",
         about: "One line per container engine in use, then one per server; below one that is not fine, its last \
                 error, what to do about it, and when it is tried again.",
@@ -238,6 +249,7 @@ pub const COMMANDS: &[Command] = &[
         path: &["reconnect"],
         words: Words::Any("NAME"),
         options: &[
+            GROUP,
             Opt {
                 value: Value::Optional { name: "URL", default: "", reads: |word| word.contains("://") },
                 ..flag("engine", "Those that live on a container engine, or on this one", |given, value| {
@@ -286,17 +298,17 @@ pub const COMMANDS: &[Command] = &[
     },
     Command {
         path: &["upstream", "restart"],
-        words: Words::Many("NAME"),
-        options: &[WAIT],
+        words: Words::Any("NAME"),
+        options: &[GROUP, WAIT],
         summary: "Stop servers and start them again",
         about: "Starts a new life of each server; a backoff or an automatic disable is forgotten.",
-        examples: &["mcpvisor upstream restart git time --wait"],
+        examples: &["mcpvisor upstream restart git time --wait", "mcpvisor upstream restart --group office"],
         run: Run::Given(upstream::restart),
     },
     Command {
         path: &["upstream", "enable"],
-        words: Words::Many("NAME"),
-        options: &[WAIT],
+        words: Words::Any("NAME"),
+        options: &[GROUP, WAIT],
         summary: "Start servers that are disabled",
         about: "Holds until the daemon ends; the config file is not changed.",
         examples: &["mcpvisor upstream enable git --wait=10s"],
@@ -304,8 +316,8 @@ pub const COMMANDS: &[Command] = &[
     },
     Command {
         path: &["upstream", "disable"],
-        words: Words::Many("NAME"),
-        options: &[WAIT],
+        words: Words::Any("NAME"),
+        options: &[GROUP, WAIT],
         summary: "Stop servers and keep them stopped",
         about: "Holds until the daemon ends; the config file is not changed.",
         examples: &["mcpvisor upstream disable git"],

@@ -45,6 +45,10 @@ pub struct Given {
     pub engines: Vec<String>,
     /// Of `reconnect`: only what lives on an engine; the URL may be empty.
     pub on_engine: Option<String>,
+    /// All servers of these groups, beside those that are named.
+    pub groups: Vec<String>,
+    /// Of `status`: what the processes use, too.
+    pub usage: bool,
     pub reason: Option<String>,
     pub all_hosts: bool,
     pub include_mcpmon: bool,

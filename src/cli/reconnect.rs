@@ -6,6 +6,7 @@ use super::grid;
 use super::options::Given;
 use super::output::{Colour, Out, flow, tame};
 use super::rows::Trouble;
+use super::upstream::named;
 use crate::base::limits::RECONNECT_WAIT;
 use crate::base::text::span;
 use serde::Deserialize;
@@ -45,10 +46,10 @@ struct One {
 }
 
 pub fn run(given: &Given, out: &mut Out) -> Outcome {
-    let body = request(given)?.to_string();
+    let control = Control::of(&given.options)?;
+    let body = request(given, named(given, &control)?)?.to_string();
     let wait = given.wait.unwrap_or(RECONNECT_WAIT);
     let target = format!("/api/v1/reconnect?wait={}ms", wait.as_millis());
-    let control = Control::of(&given.options)?;
     let patience = wait.saturating_add(MARGIN);
     let (status, answer) = control.exchange("POST", &target, Some(body.as_bytes()), patience)?;
     if !(200..300).contains(&status) {
@@ -66,8 +67,7 @@ pub fn run(given: &Given, out: &mut Out) -> Outcome {
 }
 
 /// The body of the request: who is meant, and why.
-fn request(given: &Given) -> Result<serde_json::Value, Failure> {
-    let names = given.names()?;
+fn request(given: &Given, names: Vec<String>) -> Result<serde_json::Value, Failure> {
     let mut body = match (names.as_slice(), given.all, &given.on_engine) {
         (_, true, None) if names.is_empty() => json!({ "all": true }),
         ([], false, Some(url)) if !url.is_empty() => json!({ "engine": url }),
@@ -136,7 +136,11 @@ mod tests {
     use super::*;
 
     fn asked(given: &Given) -> Result<String, String> {
-        request(given).map(|body| body.to_string()).map_err(|failure| failure.to_string())
+        given
+            .names()
+            .and_then(|names| request(given, names))
+            .map(|body| body.to_string())
+            .map_err(|failure| failure.to_string())
     }
 
     #[test]

@@ -16,6 +16,8 @@ use std::time::{Duration, UNIX_EPOCH};
 pub struct ServerRow {
     pub name: String,
     pub state: String,
+    pub groups: Vec<String>,
+    pub usage: Option<super::status::Usage>,
     pub phase: Option<String>,
     /// RFC 3339.
     pub since: Option<String>,

@@ -6,7 +6,6 @@ use super::output::{self, Out};
 use super::progress::{Progress, Row};
 use crate::base::fault::Fault;
 use crate::base::finding::Finding;
-use crate::base::limits::MAIN_LOG_BYTES_MAX;
 use crate::daemon::logging::{self, To};
 use crate::daemon::main_loop::Ended;
 use crate::daemon::reload::parks;
@@ -43,7 +42,7 @@ pub fn run(given: &Given, _: &mut Out) -> Outcome {
     spawn::seal_inherited_fds();
     spawn::raise_nofile();
     let to = if setup.ephemeral { To::File } else { To::FileAndStderr };
-    logging::start(setup.config.log_level, &setup.state_dir.join("logs"), MAIN_LOG_BYTES_MAX, to);
+    logging::start(setup.config.log_level, &setup.state_dir.join("logs"), &setup.config.logging, to);
     if let Some(path) = &setup.path {
         let count = setup.config.servers.len();
         let plural = if count == 1 { "" } else { "s" };

@@ -3,6 +3,7 @@
 use super::control::{Control, read_json};
 use super::engines::{EngineRow, engines};
 use super::exit::{Exit, Outcome};
+use super::grid;
 use super::options::Given;
 use super::output::{Colour, Out, flow, tame, wrap};
 use super::rows::{RemovalRow, ServerRow, Trouble, table};
@@ -20,6 +21,7 @@ pub struct Status {
     version: String,
     pid: u32,
     uptime_ms: u64,
+    usage: Option<Usage>,
     /// `HOST:PORT`.
     listen: String,
     config: ConfigFacts,
@@ -40,6 +42,16 @@ struct ConfigFacts {
     findings: Vec<IgnoredAny>,
 }
 
+/// What processes use.
+#[derive(Clone, Copy, Debug, Default, Deserialize)]
+#[serde(default)]
+pub struct Usage {
+    processes: u32,
+    rss_kib: u64,
+    cpu_ms: u64,
+    fds: u64,
+}
+
 /// Why something is not as it should be, as the daemon says it.
 #[derive(Debug, Default, Deserialize)]
 #[serde(default)]
@@ -48,7 +60,9 @@ struct Fault {
 }
 
 pub fn run(given: &Given, out: &mut Out) -> Outcome {
-    let body = Control::of(&given.options)?.get("/api/v1/status")?;
+    let control = Control::of(&given.options)?;
+    let body =
+        control.get(if given.usage || given.json { "/api/v1/status?usage=1" } else { "/api/v1/status" })?;
     if given.json {
         out.body(&body);
         return Ok(Exit::Ok);
@@ -56,7 +70,29 @@ pub fn run(given: &Given, out: &mut Out) -> Outcome {
     let status: Status = read_json(&body)?;
     let text = render(&status, clock::wall(), out.columns, &|text, colour| out.paint(text, colour));
     out.text(&text);
+    if given.usage {
+        out.text(&usage(&status, out.columns, &|text, colour| out.paint(text, colour)));
+    }
     Ok(Exit::Ok)
+}
+
+/// What the daemon and each server that has a process use.
+fn usage(status: &Status, columns: usize, paint: &dyn Fn(&str, Colour) -> String) -> String {
+    let row = |name: &str, usage: &Usage| {
+        let Usage { processes, rss_kib, cpu_ms, fds } = usage;
+        let cells = [
+            tame(name),
+            processes.to_string(),
+            format!("{:.1} MB", *rss_kib as f64 / 1024.0),
+            span(Duration::from_millis(*cpu_ms)),
+            fds.to_string(),
+        ];
+        grid::Row { cells, colour: Colour::Dim, why: None }
+    };
+    let own = status.usage.iter().map(|usage| row("(mcpvisor)", usage));
+    let servers = status.servers.iter().filter_map(|server| Some(row(&server.name, server.usage.as_ref()?)));
+    let rows: Vec<_> = own.chain(servers).collect();
+    format!("\n{}", grid::table(["SERVER", "PROCESSES", "MEMORY", "CPU", "FDS"], rows, columns, paint))
 }
 
 fn render(status: &Status, now: Wall, columns: usize, paint: &dyn Fn(&str, Colour) -> String) -> String {

@@ -8,10 +8,12 @@ use super::options::Given;
 use super::output::{Out, complain, tame};
 use super::rows::{ServerRow, is_up, table, why};
 use super::status::Status;
+use crate::base::text::nearest;
 use crate::http::reply::encode;
 use crate::sys::clock;
 use serde::Deserialize;
 use serde_json::value::RawValue;
+use std::collections::BTreeSet;
 
 /// Lines of a log when nobody says how many: about two screens.
 const LOG_LINES: u32 = 50;
@@ -76,7 +78,13 @@ pub fn disable(given: &Given, out: &mut Out) -> Outcome {
 
 fn each(verb: &Verb, given: &Given, out: &mut Out) -> Outcome {
     let control = Control::of(&given.options)?;
-    let names = given.names()?;
+    let names = named(given, &control)?;
+    if names.is_empty() {
+        return Err(Failure::usage(format!(
+            "mcpvisor upstream {}: name a server, or --group NAME",
+            verb.word
+        )));
+    }
     let mut exit = Exit::Ok;
     for name in &names {
         match one(verb, name, &control, given) {
@@ -93,6 +101,31 @@ fn each(verb: &Verb, given: &Given, out: &mut Out) -> Outcome {
         }
     }
     Ok(exit)
+}
+
+/// The servers that are named, and those of the groups that are.
+pub fn named(given: &Given, control: &Control) -> Result<Vec<String>, Failure> {
+    let mut names = given.names()?;
+    if given.groups.is_empty() {
+        return Ok(names);
+    }
+    let status: Status = read_json(&control.get("/api/v1/status")?)?;
+    for group in &given.groups {
+        let of_it = status.servers.iter().filter(|row| row.groups.contains(group));
+        let of_it: Vec<String> = of_it.map(|row| row.name.clone()).collect();
+        if of_it.is_empty() {
+            let known = status.servers.iter().flat_map(|row| row.groups.iter().map(String::as_str));
+            let near = nearest(group, known).map(|near| format!(", did you mean `{near}`?"));
+            return Err(Failure::usage(format!(
+                "no server is in group `{group}`{}",
+                near.unwrap_or_default()
+            )));
+        }
+        names.extend(of_it);
+    }
+    let mut seen = BTreeSet::new();
+    names.retain(|name| seen.insert(name.clone()));
+    Ok(names)
 }
 
 /// One server's line, and whether what was waited for has come.

@@ -12,7 +12,9 @@
 //! | where the entry stands in the file, comments, white space, how a value is spelt | keep |
 
 use super::isolation::recipe;
-use super::{AutoDisable, Cleanup, Config, Connections, Isolation, Launch, Recovery, ServerConfig, Shutdown};
+use super::{
+    AutoDisable, Cleanup, Config, Connections, Isolation, Launch, Logging, Recovery, ServerConfig, Shutdown,
+};
 use crate::base::fault::Fault;
 use crate::base::id::ServerName;
 use serde::Serialize;
@@ -232,6 +234,7 @@ fn entries(before: Within<'_>, after: Within<'_>, found: &mut Found) {
         call_timeout,
         health_check_interval,
         stop_grace,
+        groups,
         client_features,
         era,
         isolation,
@@ -252,6 +255,7 @@ fn entries(before: Within<'_>, after: Within<'_>, found: &mut Found) {
     // Both are said when a life is greeted.
     found.restart("client_features", client_features, &is.client_features);
     found.restart("era", era, &is.era);
+    found.retune("groups", groups, &is.groups);
     found.restart("startup_mode", lazy, &is.lazy);
     found.own_or_global(
         ["idle_timeout", "idle_timeout"],
@@ -467,6 +471,7 @@ fn settings(old: &Config, new: &Config) -> Vec<Setting> {
         api_key,
         trusted_hosts,
         log_level,
+        logging,
         list_wait,
         idle_timeout,
         call_timeout,
@@ -486,6 +491,10 @@ fn settings(old: &Config, new: &Config) -> Vec<Setting> {
     note("api_key", Effect::Now, *api_key != new.api_key);
     note("trusted_hosts", Effect::Now, *trusted_hosts != new.trusted_hosts);
     note("logging.level", Effect::Now, *log_level != new.log_level);
+    let Logging { json, max_size_mb, max_files } = logging;
+    note("logging.format", Effect::AfterRestart, *json != new.logging.json);
+    note("logging.max_size_mb", Effect::AfterRestart, *max_size_mb != new.logging.max_size_mb);
+    note("logging.max_files", Effect::AfterRestart, *max_files != new.logging.max_files);
     note("list_wait", Effect::Now, *list_wait != new.list_wait);
     note("idle_timeout", Effect::Now, *idle_timeout != new.idle_timeout);
     note("call_timeout", Effect::Now, *call_timeout != new.call_timeout);

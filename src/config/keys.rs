@@ -48,7 +48,6 @@ pub const SERVER: &[Key] = &[
     key("disabled_tools", Standing::Later("all its tools are offered")),
     later("auto_disable"),
     later("auto_disable_threshold"),
-    later("groups"),
     later("keep_processes"),
     later("oauth"),
     later("overlap"),
@@ -90,7 +89,7 @@ pub const GLOBAL: &[Key] = &[
     later("diagnostics"),
     key("disable_management", Standing::Later("management is not disabled")),
     key("enable_lazy_loading", Standing::Later("servers are started at once")),
-    later("groups"),
+    instead("groups", "`groups` in each entry of `mcpServers`"),
     later("profiles"),
     key("read_only_mode", Standing::Later("calls are not restricted")),
     later("routing_mode"),
@@ -189,9 +188,6 @@ pub const ISOLATION: &[Key] = &[
 ];
 
 pub const LOGGING: &[Key] = &[
-    later("format"),
-    later("max_files"),
-    later("max_size_mb"),
     foreign("compress"),
     foreign("enable_console"),
     foreign("enable_file"),

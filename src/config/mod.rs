@@ -69,6 +69,7 @@ pub struct Config {
     /// Host names, in lower case, that may stand in Host and Origin beside the loopback ones.
     pub trusted_hosts: Vec<String>,
     pub log_level: log::LevelFilter,
+    pub logging: Logging,
     /// How long the first list of tools waits for servers that are in their first start.
     pub list_wait: Duration,
     /// How long a lazy server may be without a call before it is stopped, where its entry says nothing else.
@@ -87,6 +88,17 @@ pub struct Config {
     pub engine: Option<Template>,
     /// In the order of the file; names and slugs are unique.
     pub servers: Vec<ServerConfig>,
+}
+
+/// `logging`, beside the level
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Logging {
+    /// Each line of the main log is a JSON object.
+    pub json: bool,
+    /// At which size a log begins anew; nothing means what suits each.
+    pub max_size_mb: Option<u32>,
+    /// Files of each log beside the one that is written.
+    pub max_files: u32,
 }
 
 /// `connection_management`
@@ -193,6 +205,8 @@ pub struct ServerConfig {
     /// Zero is off.
     pub health_check_interval: Option<Duration>,
     pub stop_grace: Option<Duration>,
+    /// Names that people give to servers which they start and stop together; unique, in alphabetical order.
+    pub groups: Vec<String>,
     /// What is declared to the server that clients can be asked for.
     pub client_features: Vec<Feature>,
     /// The era of the protocol that it is spoken to in; nothing means whichever it speaks.
@@ -295,6 +309,7 @@ impl Default for Config {
             api_key: None,
             trusted_hosts: Vec::new(),
             log_level: log::LevelFilter::Info,
+            logging: Logging { json: false, max_size_mb: None, max_files: 1 },
             list_wait: seconds(2),
             idle_timeout: seconds(300),
             call_timeout: seconds(120),

@@ -4,7 +4,7 @@ use super::fields::{Field, Fields};
 use super::notes::{Notes, Spot, finding};
 use super::span::{self, Allowed, Unit, short};
 use super::template::Template;
-use super::{AutoDisable, Cleanup, Config, Connections, Recovery, Shutdown};
+use super::{AutoDisable, Cleanup, Config, Connections, Logging, Recovery, Shutdown};
 use super::{hooks, isolation, json, keys, listen, server};
 use crate::base::finding::{Finding, Severity};
 use crate::base::limits::CONFIG_BYTES_MAX;
@@ -60,12 +60,14 @@ fn settings(mut fields: Fields, notes: &mut Notes) -> Option<Config> {
     let default = Config::default();
     let call_names = ["call_timeout", "call_tool_timeout"];
     let api_key = api_key(&mut fields, notes);
+    let (level, logging) = logging(&mut fields, default.logging.clone(), notes);
     let config = Config {
         usable: true,
         listen: listen(&mut fields, matches!(api_key, Ok(Some(_))), notes).unwrap_or(default.listen),
         data_dir: data_dir(&mut fields, notes),
         trusted_hosts: trusted_hosts(&mut fields, notes),
-        log_level: log_level(&mut fields, notes).unwrap_or(default.log_level),
+        log_level: level.unwrap_or(default.log_level),
+        logging,
         list_wait: span(&mut fields, &["list_wait"], Allowed::ANY, default.list_wait, notes),
         idle_timeout: span(&mut fields, &["idle_timeout"], Allowed::SOME, default.idle_timeout, notes),
         call_timeout: span(&mut fields, &call_names, Allowed::SOME, default.call_timeout, notes),
@@ -176,19 +178,36 @@ fn trusted_hosts(fields: &mut Fields, notes: &mut Notes) -> Vec<String> {
     hosts
 }
 
-fn log_level(fields: &mut Fields, notes: &mut Notes) -> Option<log::LevelFilter> {
+fn logging(fields: &mut Fields, default: Logging, notes: &mut Notes) -> (Option<log::LevelFilter>, Logging) {
     let mut section = fields.section("logging", notes);
-    let field = section.take("level");
-    section.finish(keys::LOGGING, notes);
-    let field = field?;
-    let level = field.text().and_then(|text| match text.to_ascii_lowercase().as_str() {
-        "warning" => Some(log::LevelFilter::Warn),
-        level => level.parse().ok(),
+    let part = &mut section;
+    let level = part.take("level").and_then(|field| {
+        let level = field.text().and_then(|text| match text.to_ascii_lowercase().as_str() {
+            "warning" => Some(log::LevelFilter::Warn),
+            level => level.parse().ok(),
+        });
+        if level.is_none() {
+            notes.error(&field.spot, "expected off, error, warn, info, debug or trace", "info is used");
+        }
+        level
     });
-    if level.is_none() {
-        notes.error(&field.spot, "expected off, error, warn, info, debug or trace", "info is used");
-    }
-    level
+    let json = part.take("format").map_or(default.json, |field| match field.text() {
+        Some("json") => true,
+        Some("text") => false,
+        _ => {
+            notes.error(&field.spot, "expected `text` or `json`", "text is used");
+            false
+        }
+    });
+    // 0 stands for a key that is not there.
+    let size = part.count("max_size_mb", 1..=1024, 0, notes);
+    let logging = Logging {
+        json,
+        max_size_mb: (size > 0).then_some(size),
+        max_files: part.count("max_files", 0..=20, default.max_files, notes),
+    };
+    section.finish(keys::LOGGING, notes);
+    (level, logging)
 }
 
 fn connections(fields: &mut Fields, default: Connections, notes: &mut Notes) -> Connections {

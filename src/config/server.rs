@@ -135,6 +135,7 @@ fn read(entry: &Entry, slug: Slug, defaults: &isolation::Defaults, notes: &mut N
         call_timeout: None,
         health_check_interval: None,
         stop_grace: None,
+        groups: Vec::new(),
         client_features: Vec::new(),
         era: None,
         isolation: None,
@@ -176,9 +177,27 @@ fn read_fields(
     server.stop_grace = span("stop_grace", Allowed::ANY);
     server.idle_timeout = span("idle_timeout", Allowed::SOME);
     server.cidfile_timeout = span("cidfile_timeout_seconds", Allowed::SOME);
+    server.groups = groups(&mut fields, notes);
     server.client_features = client_features(&mut fields, notes);
     server.era = era(&mut fields, notes);
     fields.finish(keys::SERVER, notes);
+}
+
+/// A list of names; what is none is reported and left out.
+fn groups(fields: &mut Fields, notes: &mut Notes) -> Vec<String> {
+    let Some(list) = fields.take("groups") else { return Vec::new() };
+    let Some(items) = list.items() else {
+        notes.error(&list.spot, list.unexpected("a list of names"), "it is in no group");
+        return Vec::new();
+    };
+    let mut groups = BTreeSet::new();
+    for item in items {
+        match item.text().filter(|name| !name.is_empty() && name.chars().count() <= SERVER_NAME_CHARS_MAX) {
+            Some(name) => _ = groups.insert(name.to_owned()),
+            None => notes.error(&item.spot, "expected the name of a group; left out", ""),
+        }
+    }
+    groups.into_iter().collect()
 }
 
 /// A list of the features that clients may be asked for; a name that is none of them is reported and left out.

@@ -6,6 +6,7 @@
 
 use super::containers::Containers;
 use super::launch;
+use super::logging::kept;
 use super::main_loop::News;
 use crate::base::fault::{Fault, FaultKind};
 use crate::base::id::ServerName;
@@ -221,7 +222,7 @@ impl Fleet {
             terms: self.terms(settings, entry),
             traits: Traits {
                 ear: self.house.ear.clone(),
-                log: Some(LogFile::new(log, SERVER_LOG_BYTES_MAX)),
+                log: Some(LogFile::new(log, kept(&settings.logging, SERVER_LOG_BYTES_MAX))),
             },
             keeper: self.house.keeper.clone(),
             store: Some(self.house.store.clone()),
@@ -237,6 +238,7 @@ impl Fleet {
     fn terms(&self, settings: &Arc<Config>, entry: &ServerConfig) -> Terms {
         let manner = Manner {
             call_patience: settings.call_timeout(entry),
+            groups: entry.groups.clone(),
             features: entry.client_features.clone(),
             era: Setting {
                 era: entry.era,

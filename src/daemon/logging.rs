@@ -3,10 +3,13 @@
 //! Under systemd the journal adds the time, so stderr goes without it. A log file that cannot be written stops
 //! nobody.
 
+use crate::base::limits::MAIN_LOG_BYTES_MAX;
+use crate::config::Logging;
 use crate::sys::clock;
-use crate::sys::logfile::LogFile;
+use crate::sys::logfile::{Kept, LogFile};
 use env_logger::{Builder, Target};
 use log::LevelFilter;
+use serde_json::json;
 use std::io::{self, IsTerminal, Write};
 use std::path::Path;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -23,9 +26,12 @@ pub enum To {
 }
 
 /// Once per process. Levels of ours only: no dependency has anything to say to a user.
-pub fn start(level: LevelFilter, dir: &Path, bytes_max: u64, to: To) {
-    let file = std::fs::create_dir_all(dir).is_ok().then(|| LogFile::new(dir.join("main.log"), bytes_max));
+pub fn start(level: LevelFilter, dir: &Path, logging: &Logging, to: To) {
+    let kept = kept(logging, MAIN_LOG_BYTES_MAX);
+    let file = std::fs::create_dir_all(dir).is_ok().then(|| LogFile::new(dir.join("main.log"), kept));
+    let json = logging.json;
     let tee = Tee {
+        json,
         file,
         stderr: to == To::FileAndStderr,
         terminal: io::stderr().is_terminal(),
@@ -34,13 +40,27 @@ pub fn start(level: LevelFilter, dir: &Path, bytes_max: u64, to: To) {
     let mut builder = Builder::new();
     // The level in force is the facade's, which a changed config moves.
     builder.filter_module("mcpvisor", LevelFilter::Trace).target(Target::Pipe(Box::new(tee)));
-    builder.format(|out, record| {
+    builder.format(move |out, record| {
         let level = record.level().as_str().to_ascii_lowercase();
+        if json {
+            let line = json!({
+                "at": clock::wall().rfc3339(),
+                "level": level,
+                "message": record.args().to_string(),
+            });
+            return writeln!(out, "{line}");
+        }
         writeln!(out, "{level}: {}", record.args())
     });
     // A second logger in one process would be a mistake of ours, and the first one keeps working.
     let _ = builder.try_init();
     log::set_max_level(level);
+}
+
+/// How much of a log is kept, where the config says nothing of its size.
+pub fn kept(logging: &Logging, usual: u64) -> Kept {
+    let bytes = logging.max_size_mb.map_or(usual, |mb| u64::from(mb) << 20);
+    Kept { bytes, earlier: logging.max_files }
 }
 
 /// Whether a progress line stands on the terminal.
@@ -49,6 +69,8 @@ pub fn hold_line(held: bool) {
 }
 
 struct Tee {
+    /// Every line has its time already.
+    json: bool,
     file: Option<LogFile>,
     stderr: bool,
     terminal: bool,
@@ -63,7 +85,7 @@ impl Write for Tee {
             out.extend_from_slice(b"\r\x1b[K");
         }
         let now = clock::wall().rfc3339();
-        let time = match (self.journal, self.terminal) {
+        let time = match (self.journal || self.json, self.terminal) {
             (true, _) => "",
             // The day is known to whoever watches, and 80 columns are few.
             (false, true) => &now["2026-11-20T".len().."2026-11-20T10:18:27".len()],
@@ -77,7 +99,8 @@ impl Write for Tee {
             let _ = io::stderr().write_all(&out);
         }
         if let Some(file) = &mut self.file {
-            file.line(String::from_utf8_lossy(line).trim_end());
+            let line = String::from_utf8_lossy(line);
+            if self.json { file.bare(line.trim_end()) } else { file.line(line.trim_end()) }
         }
         Ok(line.len())
     }

@@ -149,6 +149,7 @@ fn demo_config() -> Config {
         call_timeout: None,
         health_check_interval: None,
         stop_grace: None,
+        groups: Vec::new(),
         client_features: Vec::new(),
         era: None,
         isolation: None,

@@ -159,6 +159,8 @@ pub type Needed = dyn Fn(&ServerName) -> bool + Send + Sync;
 pub struct Manner {
     /// How long one call may take without progress.
     pub call_patience: Duration,
+    /// What people call it together with others.
+    pub groups: Vec<String>,
     /// What is declared to the server that clients can be asked for.
     pub features: Vec<Feature>,
     pub era: Setting,
@@ -202,6 +204,10 @@ impl Server {
     /// How long one call may take without progress.
     pub fn call_patience(&self) -> Duration {
         self.manner.read().call_patience
+    }
+
+    pub fn groups(&self) -> Vec<String> {
+        self.manner.read().groups.clone()
     }
 
     /// What is declared to the server that clients can be asked for.

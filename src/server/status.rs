@@ -4,6 +4,7 @@ use crate::base::fault::Fault;
 use crate::base::id::{Life, ServerName, Slug};
 use crate::engine::endpoint::Endpoint;
 use crate::mcp::era::Era;
+use crate::sys::usage::Usage;
 use serde::Serialize;
 
 /// One row of `GET /api/v1/status`. Times are RFC 3339 in UTC.
@@ -11,6 +12,8 @@ use serde::Serialize;
 pub struct Status {
     pub name: ServerName,
     pub slug: Slug,
+    /// What people call it together with others.
+    pub groups: Vec<String>,
     /// One of: disabled queued connecting ready sleeping stopping backoff waiting parked auto_disabled.
     pub state: &'static str,
     /// Where within the state; open list.
@@ -49,6 +52,9 @@ pub struct Status {
     pub given_up: u32,
     /// Why it is not running, where that is not `last_error`: what a person can do about it.
     pub reason: Option<Fault>,
+    /// What its process and all that descends from it use; only where it was asked for, and nothing of a container.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub usage: Option<Usage>,
     /// Calls that wait for it now, for its answer or for its start.
     pub calls: usize,
 }

@@ -117,7 +117,7 @@ pub fn start(
     } else {
         machine::Server::new(false, known.is_some(), now)
     };
-    let first = words::first_status(&charge.name, &charge.slug, &machine);
+    let first = words::first_status(&charge.name, &charge.slug, &charge.terms.manner.groups, &machine);
     let Terms { policy, manner, habits, find_home } = charge.terms;
     let server = Arc::new(Server::new(first, manner, charge.traits, board, sender));
     if let Some(known) = known {

@@ -554,3 +554,54 @@ fn the_cli_finds_the_daemon_wherever_its_state_is() {
     assert_eq!(found.code, 0, "{found:?}");
     drop(daemon);
 }
+
+#[test]
+fn servers_of_a_group_are_commanded_together() {
+    let mut config = demo_config(&[("git", ""), ("mail", ""), ("time", "")]);
+    config["mcpServers"]["git"]["groups"] = json!(["dev", "office"]);
+    config["mcpServers"]["mail"]["groups"] = json!(["office"]);
+    let daemon = Daemon::start(&config, &[]);
+    let before = daemon.wait_ready(&["git", "mail", "time"]);
+    assert_eq!(server(&before, "git")["groups"], json!(["dev", "office"]));
+    let ran = daemon.cli(&["upstream", "disable", "--group", "office", "--wait"]);
+    assert_eq!((ran.code, ran.stdout.as_str()), (0, "git: disabled\nmail: disabled\n"), "{ran:?}");
+    assert_eq!(server(&daemon.status(), "time")["state"], "ready");
+    // Named and in the group: once.
+    let ran = daemon.cli(&["upstream", "enable", "mail", "--group", "office", "--wait"]);
+    assert_eq!(ran.code, 0, "{ran:?}");
+    assert_eq!(ran.stdout.lines().count(), 2, "{ran:?}");
+    let ran = daemon.cli(&["reconnect", "--group", "dev"]);
+    assert!(ran.code == 0 && ran.stdout.contains("git") && !ran.stdout.contains("mail"), "{ran:?}");
+    let ran = daemon.cli(&["upstream", "restart", "--group", "ofice"]);
+    assert!(ran.code == 2 && ran.stderr.contains("did you mean `office`?"), "{ran:?}");
+    assert_eq!(daemon.cli(&["upstream", "restart"]).code, 2);
+}
+
+#[test]
+fn what_each_server_uses_is_shown() {
+    let daemon = Daemon::start(&demo_config(&[("a", ""), ("forks", "--child")]), &[]);
+    daemon.wait_ready(&["a", "forks"]);
+    let status = daemon.status();
+    let usage = |name: &str, what: &str| server(&status, name)["usage"][what].as_u64().unwrap();
+    assert_eq!((usage("a", "processes"), usage("forks", "processes")), (1, 2), "{status:#}");
+    assert!(usage("a", "rss_kib") > 100 && usage("a", "fds") >= 3, "{status:#}");
+    assert_eq!(status["usage"]["processes"], 1, "the daemon alone: {status:#}");
+    let text = daemon.cli(&["status", "--usage"]).stdout;
+    assert!(text.contains("MEMORY") && text.contains("(mcpvisor)"), "{text}");
+    assert!(text.lines().all(|line| line.chars().count() <= 80), "{text}");
+}
+
+#[test]
+fn the_main_log_can_be_json_and_is_rotated() {
+    let mut config = demo_config(&[("a", "")]);
+    config["logging"] = json!({"format": "json", "max_files": 0});
+    let daemon = Daemon::start(&config, &[]);
+    daemon.wait_ready(&["a"]);
+    let log = std::fs::read_to_string(Path::new(&daemon.state_dir()).join("logs/main.log")).unwrap();
+    for line in log.lines() {
+        let line: Value = serde_json::from_str(line).unwrap_or_else(|why| panic!("{why}: {line}"));
+        assert!(humantime::parse_rfc3339(line["at"].as_str().unwrap()).is_ok(), "{line}");
+        assert!(line["level"].is_string() && line["message"].is_string(), "{line}");
+    }
+    assert!(log.contains("ready"), "{log}");
+}

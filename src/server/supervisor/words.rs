@@ -157,6 +157,7 @@ impl Supervisor {
         let status = Status {
             name: self.server.name.clone(),
             slug: self.server.slug.clone(),
+            groups: self.server.groups(),
             state: self.machine.state(),
             phase: (!phase.is_empty()).then_some(phase),
             since: at(self.machine.since()),
@@ -179,6 +180,7 @@ impl Supervisor {
             usual_start_ms: self.history.starts.usual().map(|usual| usual.as_millis() as u64),
             given_up: self.machine.given_up(),
             reason,
+            usage: None,
             calls: 0,
         };
         self.server.show(status, self.machine.since(), self.machine.next_retry());
@@ -197,10 +199,16 @@ fn cause(event: Event) -> String {
     }
 }
 
-pub(super) fn first_status(name: &ServerName, slug: &Slug, machine: &machine::Server) -> Status {
+pub(super) fn first_status(
+    name: &ServerName,
+    slug: &Slug,
+    groups: &[String],
+    machine: &machine::Server,
+) -> Status {
     Status {
         name: name.clone(),
         slug: slug.clone(),
+        groups: groups.to_vec(),
         state: machine.state(),
         phase: None,
         since: clock::wall().rfc3339(),
@@ -223,6 +231,7 @@ pub(super) fn first_status(name: &ServerName, slug: &Slug, machine: &machine::Se
         usual_start_ms: None,
         given_up: 0,
         reason: None,
+        usage: None,
         calls: 0,
     }
 }
