@@ -1,6 +1,7 @@
 //! The whole picture as one object: `GET /api/v1/status`, and what `mcpvisor status` shows.
 
 use super::config::{self, InForce};
+use crate::base::fault::Fault;
 use crate::base::id::ServerName;
 use crate::engine::engines::Engines;
 use crate::engine::watched::Snapshot;
@@ -8,6 +9,7 @@ use crate::gateway::router::Router;
 use crate::reaper::owed::Owing;
 use crate::server::gate::Gate;
 use crate::server::handle::Server;
+use crate::server::host::Host;
 use crate::server::status::Status;
 use crate::store::{Store, Trouble};
 use crate::sys::clock;
@@ -19,7 +21,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 /// What is not of single servers.
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 pub struct About {
     /// `HOST:PORT` of the endpoint, as bound; empty where there is none.
     pub listen: String,
@@ -30,6 +32,7 @@ pub struct About {
     pub engines: Engines,
     /// Who waits for a start.
     pub gate: Arc<Mutex<Gate>>,
+    pub host: Arc<Host>,
 }
 
 #[derive(Serialize)]
@@ -47,6 +50,9 @@ struct Picture<'a> {
     listen: &'a str,
     config: &'a config::Picture,
     engines: Vec<&'a Snapshot>,
+    /// What ails the host as a whole, while it does.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    host: Option<Fault>,
     /// Only while something is, or was, wrong with it.
     #[serde(skip_serializing_if = "Option::is_none")]
     store: Option<Trouble>,
@@ -72,6 +78,7 @@ pub fn picture(about: &About, router: &Router, store: &Store, with_usage: bool) 
         listen: &about.listen,
         config: &about.config.get(),
         engines: engines.iter().map(|engine| &**engine).collect(),
+        host: about.host.trouble(),
         store: store.trouble(),
         servers,
         removals: store.owed_so_far().into_iter().map(Owing::from).collect(),

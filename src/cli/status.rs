@@ -25,6 +25,8 @@ pub struct Status {
     /// `HOST:PORT`.
     listen: String,
     config: ConfigFacts,
+    /// What ails the host as a whole.
+    host: Option<Trouble>,
     /// What is wrong with the state database.
     store: Option<Trouble>,
     engines: Vec<EngineRow>,
@@ -100,6 +102,10 @@ fn render(status: &Status, now: Wall, columns: usize, paint: &dyn Fn(&str, Colou
     if let Some(error) = &status.config.error {
         let line = tame(&format!("{}: what ran before runs on (mcpvisor config check)", error.message));
         let lines = wrap(&line, columns, 0);
+        text.push_str(&format!("{}\n", paint(&lines.join("\n"), Colour::Red)));
+    }
+    if let Some(trouble) = &status.host {
+        let lines = wrap(&tame(&format!("host: {}", trouble.text())), columns, 0);
         text.push_str(&format!("{}\n", paint(&lines.join("\n"), Colour::Red)));
     }
     if let Some(trouble) = &status.store {

@@ -17,6 +17,7 @@ use crate::reaper::keeper::Keeper;
 use crate::server::board::Board;
 use crate::server::eras::Setting;
 use crate::server::handle::{Ear, Manner, Needed, Report, Server, Traits};
+use crate::server::host::Host;
 use crate::server::registry::Registry;
 use crate::server::sleep::Sleep;
 use crate::server::supervisor::{self, Afterwards, Charge, Habits, Home, Terms};
@@ -38,6 +39,7 @@ pub struct House {
     pub logs: PathBuf,
     pub containers: Arc<Containers>,
     pub store: Store,
+    pub host: Arc<Host>,
 }
 
 pub struct Fleet {
@@ -226,6 +228,7 @@ impl Fleet {
             },
             keeper: self.house.keeper.clone(),
             store: Some(self.house.store.clone()),
+            host: self.house.host.clone(),
             problem: entry.problem.clone(),
             wanted: entry.enabled,
         };

@@ -25,6 +25,7 @@ use crate::reaper::owed::Removals;
 use crate::reaper::sweep::Survey;
 use crate::server::board::Board;
 use crate::server::gate::Gate;
+use crate::server::host::Host;
 use crate::server::registry::Registry;
 use crate::store::Store;
 use crate::sys::cgroup::Cgroup;
@@ -82,6 +83,7 @@ pub fn run(setup: &Setup, mut guardian: Option<Link>, started: impl FnOnce(&Star
     let store = Store::open(&instance.dir);
     let containers = Arc::new(Containers::new(&setup.config, &keeper, &store, &board, &instance.dir));
     let logs = instance.dir.join("logs");
+    let host = Arc::new(Host::new(instance.dir.clone(), store.clone()));
     let house = House {
         keeper: keeper.clone(),
         board: board.clone(),
@@ -90,6 +92,7 @@ pub fn run(setup: &Setup, mut guardian: Option<Link>, started: impl FnOnce(&Star
         logs: logs.clone(),
         containers: containers.clone(),
         store: store.clone(),
+        host: host.clone(),
     };
     let (fleet, supervisors) = Fleet::start(&setup.config, house, news.clone()).map_err(failed)?;
     let gate = Arc::new(Mutex::new(Gate::new(setup.config.connections.concurrent_max)));
@@ -110,6 +113,7 @@ pub fn run(setup: &Setup, mut guardian: Option<Link>, started: impl FnOnce(&Star
         logs,
         engines: containers.engines.clone(),
         gate,
+        host,
     };
     let servers = fleet.servers.clone();
     let parts =

@@ -267,6 +267,7 @@ macro_rules! of_a_life {
     };
 }
 
+mod books;
 mod incident;
 mod past;
 mod phases;

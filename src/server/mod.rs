@@ -12,6 +12,7 @@ pub mod eras;
 pub mod gate;
 pub mod handle;
 pub mod history;
+pub mod host;
 mod in_flight;
 pub mod journal;
 pub mod launch;

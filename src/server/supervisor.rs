@@ -7,6 +7,7 @@ use super::board::Board;
 use super::gate::Claim;
 use super::handle::{Manner, Report, Server, Traits};
 use super::history::{Found, History};
+use super::host::Host;
 use super::launch::Launch;
 use super::life::{self, Birth};
 use super::link::Link;
@@ -92,6 +93,7 @@ pub struct Charge {
     pub keeper: Arc<Keeper>,
     /// Where what is learnt of it is kept.
     pub store: Option<Store>,
+    pub host: Arc<Host>,
     /// Why its entry cannot be run as it is.
     pub problem: Option<Fault>,
     /// Whether it is to run from the beginning; otherwise `Event::Want(true)` starts it.
@@ -134,6 +136,7 @@ pub fn start(
         leaving: false,
         keeper: charge.keeper,
         history,
+        host: charge.host,
         habits,
         start: Start::default(),
         gate: Arc::new(gate),
@@ -177,6 +180,7 @@ struct Supervisor {
     leaving: bool,
     keeper: Arc<Keeper>,
     history: History,
+    host: Arc<Host>,
     habits: Habits,
     start: Start,
     gate: Arc<dyn Fn(GateRequest) + Send + Sync>,
@@ -315,6 +319,12 @@ impl Supervisor {
         let before = (self.machine.state(), self.machine.phase());
         let mut actions = Vec::new();
         let dice = fastrand::f64();
+        if matches!(
+            event,
+            Event::SpawnFailed(..) | Event::Failed(..) | Event::Exited(..) | Event::Gone(_) | Event::EngineUp
+        ) {
+            self.policy.host_ill = self.host.is_ill();
+        }
         if matches!(event, Event::Admitted(_)) {
             let failed_before = self.machine.consecutive_failures() > 0;
             self.policy.connect_timeout = self.history.starts.patience(self.habits.ceiling, failed_before);

@@ -5,12 +5,13 @@
     reason = "tests fail by panicking and read the clock; support/mod.rs says how they wait without sleeping"
 )]
 
-use crate::support::daemon::{Daemon, server};
+use crate::support::daemon::{Daemon, command, run, server};
 use crate::support::mcp::Mcp;
 use crate::support::{TempDir, demo_config, demo_entry, measure_over, until_within};
 use serde_json::{Value, json};
 use std::fs;
 use std::path::Path;
+use std::process::Command;
 use std::time::{Duration, Instant};
 
 /// What processes of the kernel's count one second of CPU in.
@@ -253,4 +254,73 @@ fn of_159_servers_97_are_broken_and_the_others_do_not_notice() {
         learnt.as_secs_f64() < 1.3 * learnt_alone.as_secs_f64() + 0.5,
         "{learnt:?}, alone {learnt_alone:?}"
     );
+}
+
+/// A file system of its own, gone when dropped.
+struct SmallDisk(TempDir);
+
+impl SmallDisk {
+    /// Nothing where that is not allowed.
+    fn mount() -> Option<SmallDisk> {
+        let tmp = TempDir::new();
+        let mut mount = Command::new("mount");
+        mount.args(["-t", "tmpfs", "-o", "size=4m", "tmpfs"]).arg(tmp.path());
+        if mount.status().is_ok_and(|status| status.success()) {
+            return Some(SmallDisk(tmp));
+        }
+        assert!(!nix::unistd::geteuid().is_root(), "root can mount");
+        eprintln!("skipped: only root may mount");
+        None
+    }
+}
+
+impl Drop for SmallDisk {
+    fn drop(&mut self) {
+        // Whoever still has a file there does not keep the directory.
+        let _ = Command::new("umount").arg("-l").arg(self.0.path()).status();
+    }
+}
+
+#[test]
+fn a_full_disk_is_one_incident_and_not_every_servers_failure() {
+    let Some(disk) = SmallDisk::mount() else { return };
+    let state = disk.0.join("state");
+    let config = json!({
+        "auto_disable": {"startup_attempts": 2},
+        "connection_management": {"retry_backoff_max_seconds": 1},
+        "mcpServers": {
+            "broken": {"command": "/bin/sh", "args": ["-c", "sleep 0.2; exit 3"], "startup_mode": "active"},
+            "well": demo_entry(""),
+        },
+    });
+    let balloon = disk.0.join("balloon");
+    let fill = || {
+        let mut file = fs::File::create(&balloon).unwrap();
+        while std::io::Write::write_all(&mut file, &[0; 4096]).is_ok() {}
+    };
+    fill();
+    let daemon = Daemon::start(&config, &["--state-dir", &state]);
+    let status = |args: &[&str]| {
+        let ran = run(command().args(["--state-dir", &state, "status"]).args(args));
+        assert_eq!(ran.code, 0, "{ran:?}");
+        ran.stdout
+    };
+    let seen = |what: &str, probe: &dyn Fn(&Value) -> bool| {
+        until_within(what, Duration::from_secs(60), || {
+            let status: Value = serde_json::from_str(&status(&["--json"])).unwrap();
+            probe(&status).then_some(status)
+        })
+    };
+    let ill = seen("five failures", &|status| {
+        server(status, "broken")["failures"].as_u64() >= Some(5) && server(status, "well")["state"] == "ready"
+    });
+    assert_eq!(server(&ill, "broken")["given_up"], 0, "{ill:#}");
+    assert_eq!(ill["host"]["kind"], "host_resources", "{ill:#}");
+    assert!(status(&[]).contains("is full"), "{}", status(&[]));
+    fs::remove_file(&balloon).unwrap();
+    let well = seen("given up for what it does itself", &|status| {
+        server(status, "broken")["state"] == "auto_disabled"
+    });
+    assert_eq!(well["host"], Value::Null, "{well:#}");
+    drop(daemon);
 }

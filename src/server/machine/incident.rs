@@ -1,7 +1,7 @@
 //! The time after an outage of its engine: who was hurt by it, and the ladder of tries. Nothing of it counts against a
 //! server, unless the server itself says that it failed.
 
-use super::phases::spread;
+use super::books::spread;
 use super::{Class, FaultKind, Life, Policy, RECONNECT_LADDER, Server, Time, Turn, class};
 use crate::diagnose::is_certain;
 use serde::{Deserialize, Serialize};

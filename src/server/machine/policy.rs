@@ -54,6 +54,8 @@ pub struct Policy {
     pub failure_window: Duration,
     /// The same for a server that was never ready since it was enabled or its entry changed.
     pub startup_attempts: usize,
+    /// The host is in trouble (its disk is full): failures lengthen the pause, and are not counted.
+    pub host_ill: bool,
     /// Is a server that was given up tried again, once and after a growing pause, without anybody asking?
     pub probation: bool,
     /// The first such pause; it doubles with each try that fails.
@@ -86,6 +88,7 @@ impl Default for Policy {
             failure_threshold: 10,
             failure_window: Duration::from_secs(30 * 60),
             startup_attempts: 3,
+            host_ill: false,
             probation: true,
             probation_first: Duration::from_secs(15 * 60),
             probation_max: Duration::from_secs(24 * 3600),
