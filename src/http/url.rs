@@ -37,7 +37,14 @@ impl Url {
         if authority.host().is_empty() {
             return Err("the URL has no host");
         }
-        let port = match authority.as_str().strip_prefix(authority.host()) {
+        let rest = authority.as_str().strip_prefix(authority.host());
+        // The parser takes brackets anywhere, and what is behind them for nothing.
+        let bare = authority.host().strip_prefix('[').and_then(|host| host.strip_suffix(']'));
+        let odd = bare.unwrap_or(authority.host()).contains(['[', ']']);
+        if odd || rest.is_some_and(|rest| !rest.is_empty() && !rest.starts_with(':')) {
+            return Err("the host is neither a name nor an address");
+        }
+        let port = match rest {
             None | Some("" | ":") => {
                 if https {
                     443
@@ -173,6 +180,10 @@ mod tests {
         check("/mcp", Err("the URL has no scheme, like https://"));
         check("ftp://h/", Err("only http:// and https:// are spoken"));
         check("http://u:p@h/", Err("credentials in a URL are not supported: put them into `headers`"));
+        for host in ["b[::1]", "[::1]x:1", "b[::1]x:1", "[[::1]]"] {
+            assert!(Url::parse(&format!("http://{host}/")).is_err(), "{host}");
+        }
+        check("http://[::1]x:1/", Err("the host is neither a name nor an address"));
         check("http://h:99999/", Err("the port is not a number up to 65535"));
         check("http://h/a b", Err("a URL holds no spaces"));
         check("", Err("this is not a URL"));
