@@ -39,8 +39,6 @@ pub enum Words {
     None,
     Optional(&'static str),
     One(&'static str),
-    /// One or more.
-    Many(&'static str),
     /// None, one or more.
     Any(&'static str),
 }

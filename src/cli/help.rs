@@ -95,7 +95,6 @@ fn usage(command: &Command) -> String {
         Words::None => String::new(),
         Words::Optional(what) => format!(" [{what}]"),
         Words::One(what) => format!(" {what}"),
-        Words::Many(what) => format!(" {what}..."),
         Words::Any(what) => format!(" [{what}...]"),
     };
     format!("{options}{words}")

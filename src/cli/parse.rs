@@ -174,7 +174,6 @@ fn check_words(command: &Command, words: &[OsString]) -> Result<(), Failure> {
         Words::None => (0, 0, ""),
         Words::Optional(what) => (0, 1, what),
         Words::One(what) => (1, 1, what),
-        Words::Many(what) => (1, usize::MAX, what),
         Words::Any(what) => (0, usize::MAX, what),
     };
     if words.len() < least {
@@ -350,7 +349,7 @@ mod tests {
         check_error("--confg x serve", "unknown option --confg (did you mean --config? see: mcpvisor help)");
         check_error("--json status", "option --json comes before its command (mcpvisor status --json)");
         check_error("status x", "status: `x` is one word too many (see: mcpvisor help status)");
-        check_error("upstream restart", "upstream restart needs NAME (see: mcpvisor help upstream restart)");
+        check_error("upstream logs", "upstream logs needs NAME (see: mcpvisor help upstream logs)");
         check_error("upstream logs a --lines", "--lines needs a value (--lines N)");
         check_error("upstream logs a --lines=many", "--lines: `many` is no number from 1 on");
         check_error("status --json=yes", "--json takes no value, not `yes`");

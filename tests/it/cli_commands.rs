@@ -200,13 +200,15 @@ mcpvisor 0.1.0, pid 4000, up 3m20s, http://127.0.0.1:8080/mcp,
 #[test]
 fn status_says_why() {
     let json = status();
-    let daemon = Daemon::with(&[("GET /api/v1/status", 200, &json)]);
+    let daemon =
+        Daemon::with(&[("GET /api/v1/status", 200, &json), ("GET /api/v1/status?usage=1", 200, &json)]);
     assert_eq!(daemon.run(&["status"]), ended(0, &format!("{HEADER}\n{TABLE}"), ""));
     assert_eq!(daemon.run(&["upstream", "list"]), ended(0, TABLE, ""));
     assert_eq!(daemon.run(&["status", "--json"]), ended(0, &format!("{json}\n"), ""));
     let servers = &json[json.find(r#"[{"name""#).unwrap()..json.len() - 1];
     assert_eq!(daemon.run(&["upstream", "list", "--json"]), ended(0, &format!("{servers}\n"), ""));
-    assert_eq!(daemon.asked(), vec!["GET /api/v1/status"; 4]);
+    let (plain, with_usage) = ("GET /api/v1/status", "GET /api/v1/status?usage=1");
+    assert_eq!(daemon.asked(), [plain, plain, with_usage, plain]);
 }
 
 #[test]

@@ -5,12 +5,12 @@
     reason = "tests fail by panicking and read the clock; support/mod.rs says how they wait without sleeping"
 )]
 
-use crate::support::daemon::{Daemon, command, run, server};
+use crate::support::daemon::{Daemon, server};
 use crate::support::mcp::Mcp;
 use crate::support::{TempDir, demo_config, demo_entry, measure_over, until_within};
 use serde_json::{Value, json};
 use std::fs;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::{Duration, Instant};
 
@@ -257,16 +257,16 @@ fn of_159_servers_97_are_broken_and_the_others_do_not_notice() {
 }
 
 /// A file system of its own, gone when dropped.
-struct SmallDisk(TempDir);
+struct SmallDisk(PathBuf);
 
 impl SmallDisk {
     /// Nothing where that is not allowed.
-    fn mount() -> Option<SmallDisk> {
-        let tmp = TempDir::new();
+    fn mount_at(dir: &Path) -> Option<SmallDisk> {
+        fs::create_dir(dir).unwrap();
         let mut mount = Command::new("mount");
-        mount.args(["-t", "tmpfs", "-o", "size=4m", "tmpfs"]).arg(tmp.path());
+        mount.args(["-t", "tmpfs", "-o", "size=4m", "tmpfs"]).arg(dir);
         if mount.status().is_ok_and(|status| status.success()) {
-            return Some(SmallDisk(tmp));
+            return Some(SmallDisk(dir.to_owned()));
         }
         assert!(!nix::unistd::geteuid().is_root(), "root can mount");
         eprintln!("skipped: only root may mount");
@@ -277,14 +277,15 @@ impl SmallDisk {
 impl Drop for SmallDisk {
     fn drop(&mut self) {
         // Whoever still has a file there does not keep the directory.
-        let _ = Command::new("umount").arg("-l").arg(self.0.path()).status();
+        let _ = Command::new("umount").arg("-l").arg(&self.0).status();
     }
 }
 
 #[test]
 fn a_full_disk_is_one_incident_and_not_every_servers_failure() {
-    let Some(disk) = SmallDisk::mount() else { return };
-    let state = disk.0.join("state");
+    let tmp = TempDir::new();
+    let state = PathBuf::from(tmp.join("state"));
+    let Some(disk) = SmallDisk::mount_at(&state) else { return };
     let config = json!({
         "auto_disable": {"startup_attempts": 2},
         "connection_management": {"retry_backoff_max_seconds": 1},
@@ -293,34 +294,24 @@ fn a_full_disk_is_one_incident_and_not_every_servers_failure() {
             "well": demo_entry(""),
         },
     });
-    let balloon = disk.0.join("balloon");
+    let balloon = state.join("balloon");
     let fill = || {
         let mut file = fs::File::create(&balloon).unwrap();
         while std::io::Write::write_all(&mut file, &[0; 4096]).is_ok() {}
     };
     fill();
-    let daemon = Daemon::start(&config, &["--state-dir", &state]);
-    let status = |args: &[&str]| {
-        let ran = run(command().args(["--state-dir", &state, "status"]).args(args));
-        assert_eq!(ran.code, 0, "{ran:?}");
-        ran.stdout
-    };
-    let seen = |what: &str, probe: &dyn Fn(&Value) -> bool| {
-        until_within(what, Duration::from_secs(60), || {
-            let status: Value = serde_json::from_str(&status(&["--json"])).unwrap();
-            probe(&status).then_some(status)
-        })
-    };
-    let ill = seen("five failures", &|status| {
+    let daemon = Daemon::start_in(tmp, &config, &[]);
+    let ill = daemon.wait_until("five failures", |status| {
         server(status, "broken")["failures"].as_u64() >= Some(5) && server(status, "well")["state"] == "ready"
     });
     assert_eq!(server(&ill, "broken")["given_up"], 0, "{ill:#}");
     assert_eq!(ill["host"]["kind"], "host_resources", "{ill:#}");
-    assert!(status(&[]).contains("is full"), "{}", status(&[]));
+    let text = daemon.cli(&["status"]).stdout;
+    assert!(text.contains("is full"), "{text}");
     fs::remove_file(&balloon).unwrap();
-    let well = seen("given up for what it does itself", &|status| {
-        server(status, "broken")["state"] == "auto_disabled"
-    });
-    assert_eq!(well["host"], Value::Null, "{well:#}");
-    drop(daemon);
+    daemon.wait_state("broken", "auto_disabled");
+    assert_eq!(daemon.status()["host"], Value::Null);
+    let tmp = stopped(daemon);
+    drop(disk);
+    drop(tmp);
 }
