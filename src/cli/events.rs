@@ -90,7 +90,7 @@ fn follow(control: &Control, target: &str, json: bool, out: &mut Out) -> Outcome
         let status = decoder.head().map_or(200, |head| head.status);
         if status == 200 {
             let mut all = Vec::new();
-            events.feed(&decoder.take_body(), |data| all.push(data))?;
+            events.feed_typed(&decoder.take_body(), |_, data| all.push(data))?;
             all.iter().for_each(|data| show(&String::from_utf8_lossy(data), json, out));
         } else if decoder.is_done() {
             return Err(refusal(status, &decoder.take_body()));

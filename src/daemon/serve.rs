@@ -266,6 +266,8 @@ fn sweep_behind(survey: Survey, keeper: &Arc<Keeper>, router: &Router, store: &S
     let store = store.clone();
     let (keeper, servers, board) = (keeper.clone(), router.servers.clone(), router.board.clone());
     thread::spawn("sweep", move || {
+        // What the start itself needed is needed no more; the servers and the database come on top of it.
+        pages::give_text_back();
         if survey.earlier.iter().all(|section| section.leaders().next().is_none()) {
             // Nothing is known to be left, so this only makes sure: not while somebody waits for the servers.
             let settled = || servers.all().iter().all(|server| server.status().is_settled()).then_some(());

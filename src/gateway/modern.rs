@@ -220,6 +220,8 @@ impl Post<'_> {
             match first {
                 First::Answer(answer) => {
                     drop(watch);
+                    // Before its client can come again.
+                    leg.ticket = None;
                     return self.answer(exchange, &answer);
                 }
                 First::PeerClosed => {

@@ -241,9 +241,9 @@ fn published_servers_over_http_come_through_unchanged() {
 fn asked_over_http(daemon: &Daemon, one: &Listening, name: &str, peers: &[Peer], era: Era) -> Vec<String> {
     let peer = peers.iter().find(|peer| peer.name == one.peer()).expect("it is one of the peers");
     let through = || Raw::http(&daemon.server_url(name)).in_era(era);
-    if one.modern {
-        through().greet();
-    }
+    // What is still being greeted is described as what may change.
+    through().greet();
+    daemon.wait_ready(&[name]);
     let modern = server(&daemon.status(), name)["era"] == "modern";
     assert!(one.sse || modern == (one.modern && era == Era::Modern), "{name}, {era:?}");
     let own = if modern { Era::Modern } else { Era::Legacy };

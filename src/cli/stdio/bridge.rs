@@ -31,6 +31,9 @@ use std::time::Duration;
 /// How often one line is sent: when the session or the connection turns out to be over before it was acted on.
 const TRIES_MAX: u8 = 3;
 
+/// Between two of them.
+const TRY_AGAIN: Duration = Duration::from_millis(100);
+
 /// After a daemon could not be reached, further requests are answered with the same reason for so long.
 const TROUBLE_HOLDS: Duration = Duration::from_secs(5);
 
@@ -130,7 +133,8 @@ impl Bridge {
             }
             let idle = self.lanes.take();
             // What an idle lane does not take is no try: it was closed, and is gone from the list now.
-            post.tries += u8::from(idle.is_none());
+            let fresh = idle.is_none();
+            post.tries += u8::from(fresh);
             let lane = match idle {
                 Some(lane) => Ok(lane),
                 None => self.home.control.connect().and_then(|stream| {
@@ -148,6 +152,10 @@ impl Bridge {
             match outcome {
                 Ok(()) => return,
                 Err(back) => post = *back,
+            }
+            if fresh && post.tries < TRIES_MAX {
+                // A daemon that is ending takes connections and nothing else: a moment later it is gone.
+                hold::pause_until(clock::now() + TRY_AGAIN);
             }
         }
         self.fail(

@@ -73,8 +73,9 @@ fn read(data: &[u8]) {
     let Some((events, last_id)) = whole else { return };
     let mut parser = Parser::default();
     parser.take(data);
-    // Events without data are nothing to MCP, and an id that is no text cannot be sent back.
-    let theirs = parser.got.into_iter().map(|(_, data, _)| data).filter(|data| !data.is_empty());
+    // Events of other types and those without data are nothing to MCP, and an id that is no text cannot be sent back.
+    let messages = parser.got.into_iter().filter(|(kind, ..)| kind == b"message");
+    let theirs = messages.map(|(_, data, _)| data).filter(|data| !data.is_empty());
     assert_eq!(events, theirs.collect::<Vec<_>>());
     let id = String::from_utf8(parser.last_id).ok().filter(|id| !id.is_empty());
     assert_eq!(last_id, id);

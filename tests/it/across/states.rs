@@ -77,10 +77,7 @@ fn a_state_is_good_for_its_server_and_request_alone() {
         ("a__run", &sealed.replace("9007199254740993", "9007199254740994")),
     ] {
         let refused = call(name, &with(state));
-        assert!(
-            refused.contains("`requestState` is not one that was given out"),
-            "{name} {state}: {refused}"
-        );
+        assert!(refused.contains("`requestState` cannot be used"), "{name} {state}: {refused}");
     }
     assert_eq!((sent("a"), sent("b")), (0, 0));
     let answered = call("a__run", &with(&sealed));

@@ -132,10 +132,11 @@ fn seen_away(scene: &Scene, cause: &str) -> u128 {
     seen(scene, cause, |status| status["engines"][0]["cause"] == cause)
 }
 
-/// A server that lives on the engine and does not run.
+/// A server that lives on the engine and does not run: its image is not there.
 fn idle() -> Value {
     let mut entry = isolated("none", "");
-    entry["enabled"] = json!(false);
+    entry["isolation"]["image"] = json!("no-such-image:1");
+    entry["pull"] = json!("never");
     entry
 }
 
