@@ -29,7 +29,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 /// How often one line is sent: when the session or the connection turns out to be over before it was acted on.
-const TRIES_MAX: u8 = 3;
+const TRIES_MAX: u8 = 5;
 
 /// Between two of them.
 const TRY_AGAIN: Duration = Duration::from_millis(100);
@@ -133,8 +133,13 @@ impl Bridge {
             }
             let idle = self.lanes.take();
             // What an idle lane does not take is no try: it was closed, and is gone from the list now.
-            let fresh = idle.is_none();
-            post.tries += u8::from(fresh);
+            if idle.is_none() {
+                if post.tries > 0 {
+                    // A daemon that is ending takes connections and nothing else: a moment later it is gone.
+                    hold::pause_until(clock::now() + TRY_AGAIN);
+                }
+                post.tries += 1;
+            }
             let lane = match idle {
                 Some(lane) => Ok(lane),
                 None => self.home.control.connect().and_then(|stream| {
@@ -152,10 +157,6 @@ impl Bridge {
             match outcome {
                 Ok(()) => return,
                 Err(back) => post = *back,
-            }
-            if fresh && post.tries < TRIES_MAX {
-                // A daemon that is ending takes connections and nothing else: a moment later it is gone.
-                hold::pause_until(clock::now() + TRY_AGAIN);
             }
         }
         self.fail(
