@@ -3,17 +3,21 @@
 use super::config::{self, InForce};
 use crate::base::fault::Fault;
 use crate::base::id::ServerName;
+use crate::base::limits::USAGE_PATIENCE;
+use crate::engine::endpoint::Endpoint;
 use crate::engine::engines::Engines;
+use crate::engine::patience::Patience;
 use crate::engine::watched::Snapshot;
 use crate::gateway::router::Router;
 use crate::reaper::owed::Owing;
+use crate::reaper::tree::Tree;
 use crate::server::gate::Gate;
 use crate::server::handle::Server;
 use crate::server::host::Host;
-use crate::server::status::Status;
+use crate::server::status::{Status, Usage};
 use crate::store::{Store, Trouble};
 use crate::sys::clock;
-use crate::sys::usage::{self, Usage};
+use crate::sys::procfs;
 use parking_lot::Mutex;
 use serde::Serialize;
 use std::path::PathBuf;
@@ -67,7 +71,7 @@ pub fn picture(about: &About, router: &Router, store: &Store, with_usage: bool) 
     let (session, seq) = router.board.read(|journal| (journal.session().to_owned(), journal.seq()));
     let engines = about.engines.snapshots();
     let mut servers = rows(about, router);
-    let usage = with_usage.then(|| measure(&mut servers));
+    let usage = with_usage.then(|| measure(&mut servers, &about.engines));
     let picture = Picture {
         version: env!("CARGO_PKG_VERSION"),
         pid: std::process::id(),
@@ -93,15 +97,19 @@ fn rows(about: &About, router: &Router) -> Vec<Status> {
 }
 
 /// Writes into each row what its server uses; returns what is left of the daemon's tree, which is the daemon itself and
-/// whatever it runs that is no server.
-fn measure(rows: &mut [Status]) -> Usage {
-    let own = std::process::id();
-    let pids: Vec<u32> = rows.iter().filter_map(|row| row.pid).chain([own]).collect();
-    let all = usage::of_trees(&pids);
-    let mut rest = all.get(&own).copied().unwrap_or_default();
+/// whatever it runs that is no server. A container is none of its children; the program that a `docker run` is, is.
+fn measure(rows: &mut [Status], engines: &Engines) -> Usage {
+    let all = procfs::all();
+    let tree = Tree::new(&all);
+    let mut rest = used_below(std::process::id(), &tree).unwrap_or_default();
+    let patience = Patience::of(USAGE_PATIENCE);
     for row in rows {
-        row.usage = row.pid.and_then(|pid| all.get(&pid).copied());
-        if let Some(used) = row.usage {
+        let below = row.pid.and_then(|pid| used_below(pid, &tree));
+        row.usage = match &row.container {
+            Some(id) => row.engine.as_ref().and_then(|engine| used_inside(engines, engine, id, &patience)),
+            None => below,
+        };
+        if let Some(used) = below {
             rest = Usage {
                 processes: rest.processes.saturating_sub(used.processes),
                 rss_kib: rest.rss_kib.saturating_sub(used.rss_kib),
@@ -111,6 +119,35 @@ fn measure(rows: &mut [Status]) -> Usage {
         }
     }
     rest
+}
+
+/// What a process and its descendants use; `None` if it is gone.
+fn used_below(pid: u32, tree: &Tree) -> Option<Usage> {
+    tree.get(pid)?;
+    let page_kib = nix::unistd::sysconf(nix::unistd::SysconfVar::PAGE_SIZE)
+        .ok()
+        .flatten()
+        .map_or(4, |bytes| bytes as u64 >> 10);
+    let mut usage = Usage::default();
+    let pids = tree.below(&[pid], &|_| false).into_iter().chain([pid]);
+    for used in pids.filter_map(procfs::used) {
+        usage.processes += 1;
+        usage.rss_kib += used.pages * page_kib;
+        usage.cpu_ms += used.cpu_ms;
+        usage.fds += used.fds;
+    }
+    Some(usage)
+}
+
+/// What a container uses, as its engine says; `None` if it does not say.
+fn used_inside(engines: &Engines, engine: &Endpoint, id: &str, patience: &Patience) -> Option<Usage> {
+    let used = engines.up(engine)?.used(id, patience).ok()?;
+    Some(Usage {
+        processes: used.processes,
+        rss_kib: used.memory_bytes >> 10,
+        cpu_ms: used.cpu_ns / 1_000_000,
+        fds: 0,
+    })
 }
 
 /// One server as it is now. `outlook`: who waits for a start, and how long still.

@@ -78,7 +78,7 @@ pub fn run(given: &Given, out: &mut Out) -> Outcome {
     Ok(Exit::Ok)
 }
 
-/// What the daemon and each server that has a process use.
+/// What the daemon uses, and each server that has a process or a container.
 fn usage(status: &Status, columns: usize, paint: &dyn Fn(&str, Colour) -> String) -> String {
     let row = |name: &str, usage: &Usage| {
         let Usage { processes, rss_kib, cpu_ms, fds } = usage;
@@ -87,7 +87,8 @@ fn usage(status: &Status, columns: usize, paint: &dyn Fn(&str, Colour) -> String
             processes.to_string(),
             format!("{:.1} MB", *rss_kib as f64 / 1024.0),
             span(Duration::from_millis(*cpu_ms)),
-            fds.to_string(),
+            // Of a container nobody says it.
+            if *fds > 0 { fds.to_string() } else { "-".to_owned() },
         ];
         grid::Row { cells, colour: Colour::Dim, why: None }
     };

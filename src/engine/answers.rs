@@ -116,6 +116,76 @@ impl Inspected {
     }
 }
 
+/// `GET /containers/{id}/stats`, flattened: what all processes of a container use. 0 is also what the engine cannot say,
+/// such as memory on a host without its controller.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
+#[serde(default, from = "Stats")]
+pub struct Used {
+    pub processes: u32,
+    /// Without the pages of files that could be dropped at once, as `docker stats` counts.
+    pub memory_bytes: u64,
+    /// Processor time since the container was started, in ns.
+    pub cpu_ns: u64,
+}
+
+#[derive(Default, Deserialize)]
+#[serde(default)]
+struct Stats {
+    #[serde(deserialize_with = "or_default")]
+    pids_stats: PidsStats,
+    #[serde(deserialize_with = "or_default")]
+    memory_stats: MemoryStats,
+    #[serde(deserialize_with = "or_default")]
+    cpu_stats: CpuStats,
+}
+
+#[derive(Default, Deserialize)]
+#[serde(default)]
+struct PidsStats {
+    current: u32,
+}
+
+#[derive(Default, Deserialize)]
+#[serde(default)]
+struct MemoryStats {
+    usage: u64,
+    #[serde(deserialize_with = "or_default")]
+    stats: MemoryParts,
+}
+
+/// The first is what version 1 of cgroups calls it, the second version 2.
+#[derive(Default, Deserialize)]
+#[serde(default)]
+struct MemoryParts {
+    total_inactive_file: u64,
+    inactive_file: u64,
+}
+
+#[derive(Default, Deserialize)]
+#[serde(default)]
+struct CpuStats {
+    #[serde(deserialize_with = "or_default")]
+    cpu_usage: CpuUsage,
+}
+
+#[derive(Default, Deserialize)]
+#[serde(default)]
+struct CpuUsage {
+    total_usage: u64,
+}
+
+impl From<Stats> for Used {
+    fn from(Stats { pids_stats, memory_stats, cpu_stats }: Stats) -> Used {
+        let MemoryParts { total_inactive_file, inactive_file } = memory_stats.stats;
+        let idle = if total_inactive_file > 0 { total_inactive_file } else { inactive_file };
+        Used {
+            processes: pids_stats.current,
+            memory_bytes: memory_stats.usage.saturating_sub(idle),
+            cpu_ns: cpu_stats.cpu_usage.total_usage,
+        }
+    }
+}
+
 #[derive(Default, Deserialize)]
 #[serde(default, rename_all = "PascalCase")]
 struct Container {

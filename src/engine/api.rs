@@ -4,7 +4,7 @@
 //! on a new one if that had gone; what changes something else always gets a connection of its own, so that it is never
 //! unknown whether a stale one swallowed it.
 
-pub use super::answers::{Info, Inspected, Listed};
+pub use super::answers::{Info, Inspected, Listed, Used};
 use super::endpoint::Endpoint;
 use super::error::{EngineError, EngineErrorKind, Missing, Trouble, refusal};
 pub use super::patience::Patience;

@@ -1,6 +1,6 @@
 //! The calls that have one answer, by name. Ids and names are encoded here and nowhere else.
 
-use super::answers::{Info, Inspected, Listed};
+use super::answers::{Info, Inspected, Listed, Used};
 use super::api::{Call, Engine};
 use super::error::{CREATE, EngineError, EngineErrorKind, Missing};
 use super::patience::Patience;
@@ -27,6 +27,13 @@ impl Engine {
     pub fn inspect(&self, id_or_name: &str, patience: &Patience) -> Result<Inspected, EngineError> {
         let target = format!("/containers/{}/json", encode(id_or_name));
         self.ask(&Call::get(INSPECT, Missing::Container, target), patience)?.json(INSPECT)
+    }
+
+    /// What a running container uses now. An engine older than 1.41 takes a second or two to say it.
+    pub fn used(&self, id: &str, patience: &Patience) -> Result<Used, EngineError> {
+        let doing = "ask what a container uses";
+        let target = format!("/containers/{}/stats?stream=false&one-shot=true", encode(id));
+        self.ask(&Call::get(doing, Missing::Container, target), patience)?.json(doing)
     }
 
     pub fn image_exists(&self, image: &str, patience: &Patience) -> Result<bool, EngineError> {

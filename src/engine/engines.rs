@@ -94,6 +94,13 @@ impl Engines {
         Ok(watched)
     }
 
+    /// One that is watched and up.
+    pub fn up(&self, endpoint: &Endpoint) -> Option<Engine> {
+        let all = self.0.watched.lock();
+        let watched = all.get(endpoint)?;
+        (watched.state().state == "up").then(|| watched.engine().clone())
+    }
+
     /// One for each engine, in the order of their endpoints.
     pub fn snapshots(&self) -> Vec<Arc<Snapshot>> {
         self.0.watched.lock().values().map(|watched| watched.state()).collect()

@@ -4,7 +4,6 @@ use crate::base::fault::Fault;
 use crate::base::id::{Life, ServerName, Slug};
 use crate::engine::endpoint::Endpoint;
 use crate::mcp::era::Era;
-use crate::sys::usage::Usage;
 use serde::Serialize;
 
 /// One row of `GET /api/v1/status`. Times are RFC 3339 in UTC.
@@ -52,11 +51,23 @@ pub struct Status {
     pub given_up: u32,
     /// Why it is not running, where that is not `last_error`: what a person can do about it.
     pub reason: Option<Fault>,
-    /// What its process and all that descends from it use; only where it was asked for, and nothing of a container.
+    /// What it uses; only where it was asked for. Of a container nothing if its engine does not say it in time.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub usage: Option<Usage>,
     /// Calls that wait for it now, for its answer or for its start.
     pub calls: usize,
+}
+
+/// What one process uses with all that descends from it, or one container.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
+pub struct Usage {
+    pub processes: u32,
+    /// Resident memory in KiB; what processes share is counted in each, but in a container once.
+    pub rss_kib: u64,
+    /// Processor time since each was started, in ms.
+    pub cpu_ms: u64,
+    /// Open descriptors; 0 for processes that may not be looked into, and for a container.
+    pub fds: u64,
 }
 
 /// One transition, as the events tell it: from where, to what is shown now, and what caused it.

@@ -19,5 +19,4 @@ pub mod spawn;
 pub mod thread;
 pub mod tty;
 pub mod unix_socket;
-pub mod usage;
 pub mod wake;

@@ -18,6 +18,20 @@ pub struct Process {
     pub comm: String,
 }
 
+/// What one process has used, or uses.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Used {
+    /// Processor time since it was started, in ms.
+    pub cpu_ms: u64,
+    /// Resident memory in pages; what processes share is counted in each.
+    pub pages: u64,
+    /// Open descriptors; 0 if it may not be looked into.
+    pub fds: u64,
+}
+
+/// A tick of the counts in `/proc`: the kernel's `USER_HZ`, which is 100 on every architecture of ours.
+const TICK_MS: u64 = 10;
+
 impl Process {
     pub fn is_zombie(&self) -> bool {
         matches!(self.state, 'Z' | 'X')
@@ -48,11 +62,24 @@ pub fn look() -> io::Result<Vec<Process>> {
     Ok(all)
 }
 
+/// `None` if there is no such process (any more).
+pub fn used(pid: u32) -> Option<Used> {
+    let mut used = parse_used(&String::from_utf8_lossy(&stat(pid).ok()?))?;
+    used.fds = fs::read_dir(format!("/proc/{pid}/fd")).map_or(0, |fds| fds.count() as u64);
+    Some(used)
+}
+
 fn read_stat(pid: u32) -> io::Result<Option<Process>> {
+    // The name is any 15 bytes: a longer one is cut, perhaps within a character.
+    Ok(parse_stat(&String::from_utf8_lossy(&stat(pid)?)))
+}
+
+fn stat(pid: u32) -> io::Result<Vec<u8>> {
     // One read: 52 numbers and a name fit, and std would begin with 32 bytes, because the file claims to be empty.
-    let mut buffer = [0; 1024];
+    let mut buffer = vec![0; 1024];
     let count = fs::File::open(format!("/proc/{pid}/stat"))?.read(&mut buffer)?;
-    Ok(parse_stat(&buffer[..count]))
+    buffer.truncate(count);
+    Ok(buffer)
 }
 
 /// Who is gone, or may not be looked at, has nothing to show; but if the host has no descriptors or memory left,
@@ -104,13 +131,16 @@ pub fn boot_id() -> io::Result<String> {
     Ok(fs::read_to_string("/proc/sys/kernel/random/boot_id")?.trim().to_owned())
 }
 
-fn parse_stat(line: &[u8]) -> Option<Process> {
-    // The name is any 15 bytes: a longer one is cut, perhaps within a character.
-    let line = String::from_utf8_lossy(line);
+/// A line of `stat`: the pid, the name, and what follows from the state on.
+fn parts(line: &str) -> Option<(&str, &str, impl Iterator<Item = &str>)> {
     // The name is in parentheses and may itself hold spaces and parentheses: cut at the last one.
     let (pid, rest) = line.split_once(" (")?;
     let (comm, rest) = rest.rsplit_once(") ")?;
-    let mut fields = rest.split(' ');
+    Some((pid, comm, rest.split(' ')))
+}
+
+fn parse_stat(line: &str) -> Option<Process> {
+    let (pid, comm, mut fields) = parts(line)?;
     Some(Process {
         pid: pid.parse().ok()?,
         state: fields.next()?.chars().next()?,
@@ -122,6 +152,14 @@ fn parse_stat(line: &[u8]) -> Option<Process> {
     })
 }
 
+/// All but the descriptors, which stand elsewhere.
+fn parse_used(line: &str) -> Option<Used> {
+    let (_, _, mut fields) = parts(line)?;
+    let mut number = |skip| fields.nth(skip)?.parse::<u64>().ok();
+    let ticks = number(11)? + number(0)?;
+    Some(Used { cpu_ms: ticks * TICK_MS, pages: number(8)?, fds: 0 })
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -129,11 +167,21 @@ mod tests {
     #[test]
     fn stat_with_a_hostile_name() {
         let tail = "S 1 42 43 0 -1 4194560 0 0 0 0 0 0 0 0 20 0 1 0 9876 0 0";
-        let found = parse_stat(format!("44 (a) (b c) {tail}").as_bytes()).unwrap();
+        let found = parse_stat(&format!("44 (a) (b c) {tail}")).unwrap();
         assert_eq!((found.pid, found.ppid, found.pgid, found.sid, found.start), (44, 1, 42, 43, 9876));
         assert_eq!((found.comm.as_str(), found.state), ("a) (b c", 'S'));
         let cut = [b"44 (serveur-m\xc3) ", tail.as_bytes()].concat();
-        assert_eq!(parse_stat(&cut).unwrap().comm, "serveur-m\u{fffd}");
+        assert_eq!(parse_stat(&String::from_utf8_lossy(&cut)).unwrap().comm, "serveur-m\u{fffd}");
+    }
+
+    #[test]
+    fn what_a_process_uses() {
+        let line = "42 (a) b) S 7 42 42 0 -1 4194560 1 0 0 0 30 12 0 0 20 0 1 0 9999 1000000 256 18446744073709551615";
+        assert_eq!(parse_used(line), Some(Used { cpu_ms: 420, pages: 256, fds: 0 }));
+        assert_eq!(parse_used("42 (a"), None);
+        assert_eq!(used(u32::MAX), None);
+        let own = used(std::process::id()).unwrap();
+        assert!(own.pages > 100 && own.fds > 2, "{own:?}");
     }
 
     #[test]
