@@ -123,15 +123,8 @@ impl History {
             return;
         }
         let past = machine.past(now);
-        let given_up = past.now.map(|given_up| Now {
-            fault: given_up.fault,
-            message: shorten(why.map_or(given_up.fault.name(), |why| &why.message), HISTORY_FAULT_CHARS_MAX),
-            hint: shorten(why.map_or("", |why| &why.hint), HISTORY_FAULT_CHARS_MAX),
-            since: before(wall, now.since(machine.since())),
-            until: given_up.left.map(|left| wall.0 + left.as_millis() as u64),
-        });
         // The clocks drift apart: only another decision is another row.
-        let same = (past.proven, past.streak, past.given_up, past.tally, given_up.is_some())
+        let same = (past.proven, past.streak, past.given_up, past.tally, past.now.is_some())
             == (
                 self.kept.proven,
                 self.kept.streak,
@@ -142,6 +135,13 @@ impl History {
         if same {
             return;
         }
+        let given_up = past.now.map(|given_up| Now {
+            fault: given_up.fault,
+            message: shorten(why.map_or(given_up.fault.name(), |why| &why.message), HISTORY_FAULT_CHARS_MAX),
+            hint: shorten(why.map_or("", |why| &why.hint), HISTORY_FAULT_CHARS_MAX),
+            since: before(wall, now.since(machine.since())),
+            until: given_up.left.map(|left| wall.0 + left.as_millis() as u64),
+        });
         self.kept = Tally {
             entry: self.entry,
             proven: past.proven,

@@ -79,19 +79,15 @@ struct Kept<'a> {
 pub fn keep(entry: u64, known: &Known) -> Option<String> {
     let greeting = known.greeting.as_ref()?;
     known.has_listed().then_some(())?;
-    let lists: Vec<_> = Kind::ALL.iter().map(|kind| known.list(*kind)).collect();
-    let raw = |item: &'_ Item| RawValue::from_string(item.raw.to_string()).ok();
-    let owned: Vec<Option<Vec<Box<RawValue>>>> =
-        lists.iter().map(|list| list.as_ref().map(|items| items.iter().filter_map(raw).collect())).collect();
-    let mut lists =
-        owned.iter().map(|list| list.as_ref().map(|items| items.iter().map(|raw| &**raw).collect()));
-    let greeting_raw: &RawValue = serde_json::from_str(&greeting.raw).ok()?;
+    let lists = Kind::ALL.map(|kind| known.list(kind));
     let kept = Kept {
         entry,
         era: greeting.era,
         version: Cow::Borrowed(&greeting.version),
-        greeting: greeting_raw,
-        lists: std::array::from_fn(|_| lists.next().flatten()),
+        greeting: raw(&greeting.raw)?,
+        lists: lists
+            .each_ref()
+            .map(|list| Some(list.as_ref()?.iter().filter_map(|item| raw(&item.raw)).collect())),
     };
     serde_json::to_string(&kept).ok()
 }
@@ -101,10 +97,17 @@ pub fn recall(json: &str, entry: u64) -> Option<Known> {
     let kept: Kept<'_> = serde_json::from_str(json).ok().filter(|kept: &Kept<'_>| kept.entry == entry)?;
     let greeting =
         Greeting { era: kept.era, version: kept.version.into_owned(), raw: kept.greeting.get().into() };
-    let mut lists = Kind::ALL.into_iter().zip(kept.lists).map(|(kind, list)| {
-        list.map(|items| items.into_iter().filter_map(|raw| Item::new(kind, raw.get())).collect())
+    let mut lists = kept.lists;
+    let lists = Kind::ALL.map(|kind| {
+        let items = lists[kind as usize].take()?;
+        Some(items.into_iter().filter_map(|raw| Item::new(kind, raw.get())).collect())
     });
-    Some(Known::new(greeting, std::array::from_fn(|_| lists.next().flatten())))
+    Some(Known::new(greeting, lists))
+}
+
+/// What came as JSON and passes as it is.
+fn raw(json: &str) -> Option<&RawValue> {
+    serde_json::from_str(json).ok()
 }
 
 #[cfg(test)]

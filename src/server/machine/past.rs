@@ -43,24 +43,10 @@ impl Server {
 
     /// What a later run should know of it.
     pub fn past(&self, now: Time) -> Past {
-        let given_up = match self.phase {
-            Phase::AutoDisabled { fault, until } => {
-                Some(GivenUp { fault, left: until.map(|until| until.since(now)) })
-            }
-            Phase::Disabled
-            | Phase::Queued
-            | Phase::Connecting { .. }
-            | Phase::Ready { .. }
-            | Phase::Sleeping
-            | Phase::Frozen { .. }
-            | Phase::Stopping { .. }
-            | Phase::Backoff { .. }
-            | Phase::Waiting { .. }
-            | Phase::Reconnecting { .. }
-            | Phase::Stranded
-            | Phase::Doubt { .. }
-            | Phase::Parked { .. }
-            | Phase::Blocked { .. } => None,
+        let given_up = if let Phase::AutoDisabled { fault, until } = self.phase {
+            Some(GivenUp { fault, left: until.map(|until| until.since(now)) })
+        } else {
+            None
         };
         let (proven, streak, tally) = (self.proven, self.streak, self.tally.len());
         Past { proven, streak, tally, given_up: self.given_up, now: given_up }
