@@ -29,7 +29,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 /// How often one line is sent: when the session or the connection turns out to be over before it was acted on.
-const TRIES_MAX: u8 = 5;
+const TRIES_MAX: u8 = 3;
 
 /// Between two of them.
 const TRY_AGAIN: Duration = Duration::from_millis(100);
@@ -132,13 +132,10 @@ impl Bridge {
                 return self.fail(&post, &failure);
             }
             let idle = self.lanes.take();
-            // What an idle lane does not take is no try: it was closed, and is gone from the list now.
-            if idle.is_none() {
-                if post.tries > 0 {
-                    // A daemon that is ending takes connections and nothing else: a moment later it is gone.
-                    hold::pause_until(clock::now() + TRY_AGAIN);
-                }
-                post.tries += 1;
+            let is_new = idle.is_none();
+            if is_new && post.tries > 0 {
+                // A daemon that is ending takes connections and nothing else: a moment later it is gone.
+                hold::pause_until(clock::now() + TRY_AGAIN);
             }
             let lane = match idle {
                 Some(lane) => Ok(lane),
@@ -156,7 +153,11 @@ impl Bridge {
             };
             match outcome {
                 Ok(()) => return,
-                Err(back) => post = *back,
+                // What an idle lane does not take is no try: it was closed, and is gone from the list now.
+                Err(back) => {
+                    post = *back;
+                    post.tries += u8::from(is_new);
+                }
             }
         }
         self.fail(
@@ -186,13 +187,10 @@ impl Bridge {
                 post.line = Vec::new();
                 self.say(body);
             }
-            (404, _) if post.tries < TRIES_MAX => {
-                post.tries += 1;
-                match self.renew(post.session) {
-                    Ok(()) => self.send(post),
-                    Err(failure) => self.fail(&post, &failure),
-                }
-            }
+            (404, _) if post.tries < TRIES_MAX => match self.renew(post.session) {
+                Ok(()) => self.send(post),
+                Err(failure) => self.fail(&post, &failure),
+            },
             (202 | 204, None) | (_, None) => (),
             (_, Some(id)) => self.say(refusal(&body, id)),
         }
@@ -287,7 +285,7 @@ impl Bridge {
     }
 
     /// The connection of a post has ended without its answer.
-    pub(super) fn cut(self: &Arc<Bridge>, mut post: Post, cut: &Cut) {
+    pub(super) fn cut(self: &Arc<Bridge>, post: Post, cut: &Cut) {
         if let Some(alone) = post.alone.clone() {
             alone.is_on(None);
             if alone.listens && post.listened {
@@ -298,7 +296,6 @@ impl Bridge {
             }
         }
         if *cut == Cut::Unread {
-            post.tries += 1;
             return self.send(post);
         }
         let how = match cut {

@@ -68,6 +68,7 @@ impl Lane {
             alone.is_on(Some(self));
         }
         if (&self.stream).write_all(&bytes).is_ok() {
+            post.tries += 1;
             return Ok(());
         }
         self.shut();
