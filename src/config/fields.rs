@@ -7,6 +7,7 @@ use super::notes::{Notes, Spot};
 use super::span::{self, Allowed, Unit};
 use crate::base::text::{nearest, shorten};
 use std::collections::BTreeMap;
+use std::fmt::Display;
 use std::ops::RangeInclusive;
 use std::time::Duration;
 
@@ -139,28 +140,28 @@ impl<'t> Fields<'t> {
         flag
     }
 
-    /// A whole number within a range; anything else is reported, and as good as missing.
+    /// A whole number within a range; anything else is reported, and as good as missing. `default` as it is said.
     pub fn count(
         &mut self,
         name: &'static str,
         range: RangeInclusive<u32>,
-        default: u32,
+        default: impl Display,
         notes: &mut Notes,
-    ) -> u32 {
-        let Some(field) = self.take(name) else { return default };
+    ) -> Option<u32> {
+        let field = self.take(name)?;
         let Value::Number(text) = &field.node.value else {
             notes.error(&field.spot, field.unexpected("a number"), format!("{default} is used"));
-            return default;
+            return None;
         };
         // Through a float, so that 10.0 is 10; a u32 fits into one exactly.
         let number = text.parse::<f64>().unwrap_or(f64::NAN);
         let (low, high) = (*range.start(), *range.end());
         if number.fract() == 0.0 && (f64::from(low)..=f64::from(high)).contains(&number) {
-            return number as u32;
+            return Some(number as u32);
         }
         let message = format!("expected a whole number from {low} to {high}");
         notes.error(&field.spot, message, format!("{default} is used"));
-        default
+        None
     }
 
     /// A duration that is allowed; anything else is reported, and as good as missing.

@@ -8,6 +8,7 @@ use super::{AutoDisable, Cleanup, Config, Connections, Logging, Recovery, Shutdo
 use super::{hooks, isolation, json, keys, listen, server};
 use crate::base::finding::{Finding, Severity};
 use crate::base::limits::CONFIG_BYTES_MAX;
+use std::ops::RangeInclusive;
 use std::time::Duration;
 
 /// Reads a config. `file` is what the findings call it. Never fails; see [`Config::usable`].
@@ -199,12 +200,10 @@ fn logging(fields: &mut Fields, default: Logging, notes: &mut Notes) -> (Option<
             false
         }
     });
-    // 0 stands for a key that is not there.
-    let size = part.count("max_size_mb", 1..=1024, 0, notes);
     let logging = Logging {
         json,
-        max_size_mb: (size > 0).then_some(size),
-        max_files: part.count("max_files", 0..=20, default.max_files, notes),
+        max_size_mb: part.count("max_size_mb", 1..=1024, "the default", notes),
+        max_files: count(part, "max_files", 0..=20, default.max_files, notes),
     };
     section.finish(keys::LOGGING, notes);
     (level, logging)
@@ -215,7 +214,8 @@ fn connections(fields: &mut Fields, default: Connections, notes: &mut Notes) -> 
     let part = &mut section;
     let health = ["health_check_interval_seconds"];
     let connections = Connections {
-        concurrent_max: part.count(
+        concurrent_max: count(
+            part,
             "max_concurrent_connections",
             1..=1000,
             default.concurrent_max as u32,
@@ -240,11 +240,11 @@ fn auto_disable(fields: &mut Fields, default: AutoDisable, notes: &mut Notes) ->
     let part = &mut section;
     let auto_disable = AutoDisable {
         enabled: part.flag("enabled", default.enabled, notes),
-        failure_threshold: part.count("failure_threshold", 1..=1000, default.failure_threshold, notes),
+        failure_threshold: count(part, "failure_threshold", 1..=1000, default.failure_threshold, notes),
         window: part
             .span(&["window_minutes"], Unit::Minutes, Allowed::SECONDS, "30m", notes)
             .unwrap_or(default.window),
-        startup_attempts: part.count("startup_attempts", 1..=1000, default.startup_attempts, notes),
+        startup_attempts: count(part, "startup_attempts", 1..=1000, default.startup_attempts, notes),
         probation: part.flag("probation", default.probation, notes),
     };
     section.finish(keys::AUTO_DISABLE, notes);
@@ -280,7 +280,8 @@ fn recovery(fields: &mut Fields, default: Recovery, notes: &mut Notes) -> Recove
         health_check_timeout: span(part, &health, Allowed::SOME, default.health_check_timeout, notes),
         cleanup_timeout: span(part, &["cleanup_timeout"], Allowed::SOME, default.cleanup_timeout, notes),
         polling_intervals: intervals(part, notes).unwrap_or(default.polling_intervals),
-        max_reconnect_attempts: part.count(
+        max_reconnect_attempts: count(
+            part,
             "max_reconnect_attempts",
             0..=100,
             default.max_reconnect_attempts,
@@ -330,4 +331,14 @@ fn span(
     notes: &mut Notes,
 ) -> Duration {
     fields.span(names, Unit::Seconds, allowed, &short(default), notes).unwrap_or(default)
+}
+
+fn count(
+    fields: &mut Fields,
+    name: &'static str,
+    range: RangeInclusive<u32>,
+    default: u32,
+    notes: &mut Notes,
+) -> u32 {
+    fields.count(name, range, default, notes).unwrap_or(default)
 }
