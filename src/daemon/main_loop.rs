@@ -4,13 +4,13 @@ use super::containers::Containers;
 use super::fleet::Fleet;
 use super::reload::{Read, Reading, Reload};
 use super::settings::{self, Settings};
+use super::shutdown::{ANSWERS_OUT, Budget, SHORT_DRAIN};
 use crate::api::config::Applied;
 use crate::base::id::{Life, ServerName};
 use crate::base::limits::{EPHEMERAL_FIRST, EPHEMERAL_IDLE};
 use crate::base::text;
 use crate::base::time::Time;
 use crate::base::topic::Topic;
-use crate::config::Config;
 use crate::config::diff::{Change, diff};
 use crate::gateway::front::Front;
 use crate::gateway::http::HttpServer;
@@ -53,12 +53,6 @@ const LISTS_QUIET: Duration = Duration::from_millis(50);
 /// A stranger's zombie is reaped when it is seen a second time this much later.
 const STRANGERS_AFTER: Duration = Duration::from_secs(1);
 
-/// Patience once the guardian is dead: for calls, and from SIGTERM to SIGKILL.
-const SHORT_DRAIN: Duration = Duration::from_millis(300);
-
-/// How long the answers to calls that a stopped server left may take to be written.
-const ANSWERS_OUT: Duration = Duration::from_millis(500);
-
 /// What the parts of a running daemon share with `main`.
 pub struct Running {
     pub fleet: Fleet,
@@ -72,32 +66,6 @@ pub struct Running {
     pub budget: Budget,
     /// Closed once the last supervisor's thread is over.
     pub supervisors: Receiver<Infallible>,
-}
-
-/// How long an orderly shutdown may take, by its steps.
-#[derive(Clone, Copy, Debug)]
-pub struct Budget {
-    /// For calls in flight.
-    pub drain: Duration,
-    /// For the slowest server's ladder and the clearing after it.
-    pub stop: Duration,
-}
-
-impl Budget {
-    pub fn of(config: &Config) -> Budget {
-        let slowest = config.servers.iter().map(|entry| config.stop_grace(entry)).max().unwrap_or_default();
-        let stop = slowest + config.cleanup.verify_timeout + Duration::from_secs(2);
-        let drain = config.shutdown.drain;
-        match config.shutdown.total {
-            // A total that is shorter than its steps takes from the calls first.
-            Some(total) => Budget { drain: drain.min(total.saturating_sub(stop)), stop: stop.min(total) },
-            None => Budget { drain, stop },
-        }
-    }
-
-    pub fn total(self) -> Duration {
-        self.drain + self.stop + Duration::from_secs(2)
-    }
 }
 
 /// How the daemon ended.
@@ -289,7 +257,7 @@ impl MainLoop {
         let named = |name: &ServerName| config.server(name).is_some();
         running.front.methods.router.levels.keep(named);
         running.budget = Budget::of(&config);
-        running.keeper.tell(Line::Budget { ms: running.budget.total().as_millis() as u64 });
+        running.keeper.tell(Line::Budget { ms: running.budget.total.as_millis() as u64 });
         log::info!("config loaded: {}: {}", read.path.display(), changes.summary());
         let told: Vec<&Change> = changes.changes().collect();
         let facts = json!({

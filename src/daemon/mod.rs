@@ -16,4 +16,5 @@ pub mod remote;
 pub mod serve;
 pub mod settings;
 pub mod setup;
+pub mod shutdown;
 pub mod watch;

@@ -3,12 +3,13 @@
 use super::containers::Containers;
 use super::fleet::{Fleet, House};
 use super::listen;
-use super::main_loop::{Budget, Ended, MainLoop, News, Running};
+use super::main_loop::{Ended, MainLoop, News, Running};
 use super::notify::Notify;
 use super::parts::{Clients, Parts};
 use super::reload::Reload;
 use super::settings::{Gatekeeper, Settings, access};
 use super::setup::Setup;
+use super::shutdown::{Budget, CONTROL_OUT, STREAMS_OUT};
 use crate::api::config::Control;
 use crate::api::status::About;
 use crate::base::fault::{Fault, FaultKind};
@@ -104,7 +105,7 @@ pub fn run(setup: &Setup, mut guardian: Option<Link>, started: impl FnOnce(&Star
     let lists = news.clone();
     board.on_lists(move || tell(&lists, News::Lists));
     let budget = Budget::of(&setup.config);
-    keeper.tell(Line::Budget { ms: budget.total().as_millis() as u64 });
+    keeper.tell(Line::Budget { ms: budget.total.as_millis() as u64 });
 
     let reload = Reload::new(setup).map_err(start_failed)?;
     let about = About {
@@ -145,9 +146,9 @@ pub fn run(setup: &Setup, mut guardian: Option<Link>, started: impl FnOnce(&Star
         supervisors,
     };
     let ended = main_loop.run(&inbox, &mut running);
-    ctl.drain(Duration::from_millis(200));
+    ctl.drain(CONTROL_OUT);
     parts.front.methods.end_listening();
-    parts.hub.shutdown(Duration::from_millis(200));
+    parts.hub.shutdown(STREAMS_OUT);
     containers.engines.close();
     notify.close();
     end_what_servers_lost(&keeper, cgroup.as_deref());
