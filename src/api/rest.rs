@@ -1,5 +1,6 @@
 //! The REST API, the same on the endpoint and on the control socket.
 
+use super::act::{self, WAIT_MAX};
 use super::config;
 use super::events::Events;
 use super::reconnect::{Wish, carry_out};
@@ -17,10 +18,8 @@ use crate::mcp::envelope;
 use crate::mcp::items::Kind;
 use crate::mcp::line::one_line;
 use crate::mcp::params::address;
-use crate::server::handle::{Report, Server};
-use crate::server::machine::Event;
+use crate::server::handle::Server;
 use crate::server::slot::Answer;
-use crate::server::status::Status;
 use crate::store::Store;
 use crate::sys::clock;
 use serde_json::{Value, json};
@@ -28,12 +27,6 @@ use std::sync::Arc;
 use std::time::Duration;
 
 pub(super) const JSON: (&str, &str) = ("Content-Type", "application/json");
-
-/// The longest that `?wait=` holds a connection.
-const WAIT_MAX: Duration = Duration::from_secs(600);
-
-/// How long an answer waits for the supervisor to take up what it was told.
-const MOMENT: Duration = Duration::from_millis(200);
 
 /// Lines of a server's log that one request may ask for.
 const LOG_LINES_MAX: usize = 10_000;
@@ -78,14 +71,14 @@ impl Api {
         let parts: Vec<String> = rest.split('/').map(percent_decoded).collect();
         let parts: Vec<&str> = parts.iter().map(String::as_str).collect();
         let allowed = match &parts[..] {
-            ["status" | "tools" | "events"]
+            ["status" | "tools" | "events" | "groups"]
             | ["config", "plan"]
             | ["servers", _]
             | ["servers", _, "logs"] => "GET",
             ["reconnect"]
             | ["tools", "call"]
             | ["config", "apply"]
-            | ["servers", _, "restart" | "enable" | "disable"] => "POST",
+            | ["servers" | "groups", _, "restart" | "enable" | "disable"] => "POST",
             _ => {
                 let fault = Fault::new(FaultKind::Unknown, format!("no such resource: {}", request.path));
                 return fail(exchange, 404, &fault.hint("GET /api/v1/status shows everything"));
@@ -119,8 +112,12 @@ impl Api {
                 self.with(name, exchange, |server, exchange| self.log_lines(server, request, exchange));
             }
             ["servers", name, action] => {
-                self.with(name, exchange, |server, exchange| self.act(server, action, request, exchange));
+                self.with(name, exchange, |server, exchange| {
+                    act::one(&self.router, server, action, request, exchange);
+                });
             }
+            ["groups"] => act::list(&self.router, exchange),
+            ["groups", name, action] => act::group(&self.router, name, action, request, exchange),
             // Every other path was answered above.
             _ => (),
         }
@@ -131,37 +128,6 @@ impl Api {
             Some(server) => body(&server, exchange),
             None => fail(exchange, 404, &router::unknown_server(&self.router.servers, name)),
         }
-    }
-
-    /// Answers 202 with the life that the server has by then; 409 if the state forbids it and only a person can
-    /// change that.
-    fn act(&self, server: &Arc<Server>, action: &str, request: &Request, exchange: &mut Exchange) {
-        let Ok(wait) = span_parameter(request, "wait", exchange) else { return };
-        let before = server.status();
-        // Its entry cannot run as it is written, however often it is started.
-        let cannot = before.phase == Some("entry");
-        if (action == "restart" && before.state == "disabled") || (action != "disable" && cannot) {
-            return fail(exchange, 409, &router::not_ready(server));
-        }
-        log::info!("{}: {action} was asked for", server.name);
-        for event in events(action, before.state) {
-            server.tell(Report::Event(event, None));
-        }
-        // Without a wait: the supervisor answers within a moment, and the new state is worth that moment.
-        let board = &self.router.board;
-        let _ = match wait {
-            // Out of patience, the state as it is then is the answer.
-            Some(wait) => board.wait(clock::now() + wait.min(WAIT_MAX), || has_come(server, action, &before)),
-            None => board.wait(clock::now() + MOMENT, || {
-                (is_so(action, before.state) || has_moved(&server.status(), &before)).then_some(())
-            }),
-        };
-        let now = server.status();
-        send(
-            exchange,
-            202,
-            &json!({"name": server.name, "life": now.life, "state": now.state, "phase": now.phase}),
-        );
     }
 
     /// Answers 200 when all who were meant are back, or will not be, or the time is over.
@@ -253,44 +219,7 @@ impl Api {
     }
 }
 
-/// What a server in `state` is told. One that was given up is wanted all along: enabling it means to try again.
-fn events(action: &str, state: &str) -> Vec<Event> {
-    match action {
-        "disable" => vec![Event::Want(false)],
-        "enable" if matches!(state, "parked" | "auto_disabled") => vec![Event::Want(true), Event::Restart],
-        "enable" => vec![Event::Want(true)],
-        _ => vec![Event::Restart],
-    }
-}
-
-/// Whether nothing will change, because it is as it was asked for.
-fn is_so(action: &str, state: &str) -> bool {
-    match action {
-        "disable" => state == "disabled",
-        "enable" => !matches!(state, "disabled" | "parked" | "auto_disabled"),
-        _ => false,
-    }
-}
-
-fn has_moved(now: &Status, before: &Status) -> bool {
-    (&now.since, now.state, now.life, now.failures)
-        != (&before.since, before.state, before.life, before.failures)
-}
-
-/// Whether what was asked for has come about, or cannot any more.
-fn has_come(server: &Server, action: &str, before: &Status) -> Option<()> {
-    let now = server.status();
-    let moved = has_moved(&now, before);
-    let done = match action {
-        "disable" => now.state == "disabled",
-        "enable" => now.is_settled() && (moved || is_so(action, before.state)),
-        // Another life, or none at all: a life that just goes on is the one that is to end.
-        _ => now.is_settled() && moved && (now.life.is_none() || now.life != before.life),
-    };
-    done.then_some(())
-}
-
-fn send(exchange: &mut Exchange, status: u16, value: &Value) {
+pub(super) fn send(exchange: &mut Exchange, status: u16, value: &Value) {
     exchange.respond(status, &[JSON], value.to_string().as_bytes());
 }
 
@@ -337,7 +266,11 @@ pub fn percent_decoded(text: &str) -> String {
 }
 
 /// A parameter that is a span of time; `Err` if it is none, which is answered.
-fn span_parameter(request: &Request, name: &str, exchange: &mut Exchange) -> Result<Option<Duration>, ()> {
+pub(super) fn span_parameter(
+    request: &Request,
+    name: &str,
+    exchange: &mut Exchange,
+) -> Result<Option<Duration>, ()> {
     let Some(text) = parameter(request, name) else { return Ok(None) };
     span(&text).map(Some).ok_or_else(|| {
         let fault = Fault::new(FaultKind::BadConfig, format!("`{name}` is no span of time"));

@@ -1,6 +1,6 @@
 //! `mcpvisor upstream …`: list the servers, read a log, and start, stop or restart them.
 //!
-//! Several servers are acted upon one after the other; one that fails does not keep the next from its turn.
+//! Several servers are acted upon at once; what came of each is told in their order.
 
 use super::control::{Control, MARGIN, PATIENCE, read_json};
 use super::exit::{Exit, Failure, Outcome};
@@ -14,6 +14,7 @@ use crate::sys::clock;
 use serde::Deserialize;
 use serde_json::value::RawValue;
 use std::collections::BTreeSet;
+use std::panic::resume_unwind;
 
 /// Lines of a log when nobody says how many: about two screens.
 const LOG_LINES: u32 = 50;
@@ -57,6 +58,9 @@ pub fn logs(given: &Given, out: &mut Out) -> Outcome {
     Ok(Exit::Ok)
 }
 
+/// Servers that are asked for at once: fewer than the daemon has connections for one client.
+const AT_ONCE: usize = 16;
+
 /// What is asked of a server, and when it is done.
 struct Verb {
     word: &'static str,
@@ -86,8 +90,8 @@ fn each(verb: &Verb, given: &Given, out: &mut Out) -> Outcome {
         )));
     }
     let mut exit = Exit::Ok;
-    for name in &names {
-        match one(verb, name, &control, given) {
+    for outcome in names.chunks(AT_ONCE).flat_map(|names| all(verb, names, &control, given)) {
+        match outcome {
             Ok((line, done)) => {
                 out.line(&tame(&line));
                 exit = if done { exit } else { Exit::Failed };
@@ -101,6 +105,20 @@ fn each(verb: &Verb, given: &Given, out: &mut Out) -> Outcome {
         }
     }
     Ok(exit)
+}
+
+/// Asks for each on a thread of its own.
+fn all(
+    verb: &Verb,
+    names: &[String],
+    control: &Control,
+    given: &Given,
+) -> Vec<Result<(String, bool), Failure>> {
+    std::thread::scope(|scope| {
+        let asked = names.iter().map(|name| scope.spawn(|| one(verb, name, control, given)));
+        let asked: Vec<_> = asked.collect();
+        asked.into_iter().map(|one| one.join().unwrap_or_else(|panic| resume_unwind(panic))).collect()
+    })
 }
 
 /// The servers that are named, and those of the groups that are.

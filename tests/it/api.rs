@@ -575,6 +575,18 @@ fn servers_of_a_group_are_commanded_together() {
     let ran = daemon.cli(&["upstream", "restart", "--group", "ofice"]);
     assert!(ran.code == 2 && ran.stderr.contains("did you mean `office`?"), "{ran:?}");
     assert_eq!(daemon.cli(&["upstream", "restart"]).code, 2);
+    // The same over REST: all at once, and one that cannot is said so.
+    assert_eq!(
+        body(&get(&daemon, "/api/v1/groups"), 200),
+        json!({"groups": [{"name": "dev", "servers": ["git"]}, {"name": "office", "servers": ["git", "mail"]}]})
+    );
+    daemon.cli(&["upstream", "disable", "mail", "--wait"]);
+    let came = body(&post(&daemon, "/api/v1/groups/office/restart?wait=30s", ""), 202);
+    assert_eq!(came["group"], "office");
+    assert_eq!((&came["servers"][0]["name"], &came["servers"][0]["state"]), (&json!("git"), &json!("ready")));
+    assert_eq!(came["servers"][1]["error"]["kind"], "not_ready", "{came:#}");
+    let unknown = body(&post(&daemon, "/api/v1/groups/ofice/restart", ""), 404);
+    assert_eq!(unknown["error"]["hint"], "did you mean `office`?");
 }
 
 #[test]

@@ -274,7 +274,7 @@ a/b c   connecting (handshaking)  2h05m  5000      0         0
 }
 
 #[test]
-fn servers_are_acted_upon_one_by_one() {
+fn what_came_of_each_server_is_told_in_their_order() {
     let git = r#"{"name":"git","state":"backoff","last_error":{"kind":"exited","message":"git: exited with code 1","hint":"look"}}"#;
     let daemon = Daemon::with(&[
         ("POST /api/v1/servers/time/restart", 202, r#"{"name":"time","life":7,"state":"stopping"}"#),
