@@ -16,6 +16,8 @@ use crate::daemon::setup;
 use crate::sys::lock::Lock;
 use crate::sys::replace::{Draft, remove_drafts};
 use nix::errno::Errno;
+use nix::fcntl::{AT_FDCWD, AtFlags};
+use nix::unistd::{AccessFlags, faccessat};
 use std::fs::{self, File, Metadata};
 use std::io::{self, ErrorKind};
 use std::path::{Path, PathBuf};
@@ -45,7 +47,9 @@ pub fn change(path: &Path, server: Option<&str>, edit: &Edit) -> Result<Changed,
     }
     let lock = lock(dir)?;
     if lock.is_some() {
-        remove_drafts(&target).map_err(|error| refused("clear", dir, &error))?;
+        for killed in [&target, &backup_of(&target)] {
+            remove_drafts(killed).map_err(|error| refused("clear", dir, &error))?;
+        }
     }
     for _ in 0..CONFIG_EDIT_TRIES {
         let old = read(&target)?;
@@ -127,6 +131,9 @@ fn read(target: &Path) -> Result<Option<(String, Metadata)>, Failure> {
         Err(error) if error.kind() == ErrorKind::NotFound => return Ok(None),
         Err(error) => return Err(refused("read", target, &error)),
     };
+    // A file can be replaced without being writable; who made it read-only did not mean that.
+    faccessat(AT_FDCWD, target, AccessFlags::W_OK, AtFlags::AT_EACCESS)
+        .map_err(|errno| refused("write", target, &errno.into()))?;
     let text = setup::read_file(target).map_err(|fault| Failure::of(Exit::Config, fault))?;
     Ok(Some((text, like)))
 }
@@ -149,11 +156,15 @@ fn lock(dir: &Path) -> Result<Option<Lock>, Failure> {
 }
 
 fn keep(target: &Path, text: &str, like: &Metadata) -> Result<PathBuf, Failure> {
-    let mut name = target.as_os_str().to_owned();
-    name.push(".bak");
-    let backup = PathBuf::from(name);
+    let backup = backup_of(target);
     draft(&backup, text, Some(like))?.put().map_err(|error| refused("write", &backup, &error))?;
     Ok(backup)
+}
+
+fn backup_of(target: &Path) -> PathBuf {
+    let mut name = target.as_os_str().to_owned();
+    name.push(".bak");
+    PathBuf::from(name)
 }
 
 fn draft(target: &Path, text: &str, like: Option<&Metadata>) -> Result<Draft, Failure> {

@@ -8,7 +8,7 @@
 //!                               engines   engines as lines (pure)          grid      a table (pure)
 //! status upstream tools events reconnect config_plan   ask the daemon and print
 //! stdio     joins a client on stdin and stdout to the daemon
-//! upstream_edit   one server more or less       config_file  the file changed in place
+//! upstream_edit   one server more or less in the config; config_file: the file changed in place
 //! serve cleanup config_check demo_server   hand on to the floors below
 //! ```
 

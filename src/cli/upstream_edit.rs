@@ -39,7 +39,7 @@ struct Report<'a> {
     backup: Option<String>,
     /// See [`Taken::name`].
     daemon: &'a str,
-    /// Why the daemon did not take the file over, if it was asked and did not.
+    /// What the daemon had against it, or why it could not be asked.
     error: Option<String>,
     /// The server as the daemon has it, if it was waited for.
     server: Option<Box<RawValue>>,
@@ -70,7 +70,7 @@ enum Taken {
     Applied,
     /// None runs.
     Absent,
-    /// It runs this file.
+    /// The one that runs has this file.
     OtherFile(String),
     /// It was not to be waited for.
     Unasked,
@@ -124,7 +124,10 @@ pub fn add(given: &Given, out: &mut Out) -> Outcome {
                 report.said = Some(format!("{}: {}", servers[0], state(&row, wait)));
                 report.server = serde_json::from_slice(&body).ok();
             }
-            Err(failure) => outcome = Err(failure),
+            Err(failure) => {
+                report.error = Some(failure.to_string());
+                outcome = Err(failure);
+            }
         }
     }
     report.print(given, out);
@@ -137,8 +140,10 @@ pub fn remove(given: &Given, out: &mut Out) -> Outcome {
     names.retain(|name| seen.insert(name.clone()));
     let place = Place::of(given)?;
     let edit = |text: &str| {
-        names.iter().try_fold(text.to_owned(), |text, name| {
-            edit::remove(&text, name).map_err(|why| place.refusal(name, &why))
+        names.iter().try_fold(text.to_owned(), |left, name| {
+            // What may be meant is looked for in the whole file.
+            let why = |why| edit::remove(text, name).err().unwrap_or(why);
+            edit::remove(&left, name).map_err(|refusal| place.refusal(name, &why(refusal)))
         })
     };
     let changed = place.change(None, &edit)?;

@@ -14,6 +14,7 @@ use super::place::Places;
 use super::server::name_of;
 use crate::base::text::nearest;
 use layout::{Layout, indent_of, line_start, own_line};
+use std::collections::BTreeSet;
 use std::fmt;
 use std::ops::Range;
 
@@ -116,10 +117,13 @@ pub fn read_entry(text: &str) -> Result<Node, String> {
 /// A key that some object has more than once.
 fn twice(node: &Node) -> Option<&str> {
     match &node.value {
-        Value::Object(members) => members.iter().enumerate().find_map(|(index, member)| {
-            let again = members[..index].iter().any(|earlier| earlier.key == member.key);
-            if again { Some(member.key.as_str()) } else { twice(&member.value) }
-        }),
+        Value::Object(members) => {
+            let mut seen = BTreeSet::new();
+            members.iter().find_map(|member| {
+                let is_new = seen.insert(member.key.as_str());
+                if is_new { twice(&member.value) } else { Some(member.key.as_str()) }
+            })
+        }
         Value::Array(items) => items.iter().find_map(twice),
         Value::Null | Value::Bool(_) | Value::Number(_) | Value::Text(_) => None,
     }
@@ -512,7 +516,7 @@ impl Rest {
             }
         }
         let line_end = end + blanks(&text[end..]);
-        let is_line = text[line_end..].starts_with(['\r', '\n']);
+        let is_line = ["\n", "\r\n"].iter().any(|newline| text[line_end..].starts_with(newline));
         Rest { is_line, end: if is_line { line_end } else { end }, before_line_comment }
     }
 }

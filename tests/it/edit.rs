@@ -96,8 +96,7 @@ fn a_file_is_changed_and_nothing_else_in_it() {
         "git: added to FILE\nas it was before: FILE.bak\nno daemon runs: mcpvisor serve starts one\n";
     assert_eq!((added.code, added.stdout.replace(&place.file, "FILE").as_str()), (0, expected), "{added:?}");
     assert_eq!(added.stderr, "");
-    let entry = "\
-        \"git\": {
+    let entry = "        \"git\": {
             \"command\": \"uvx\",
             \"args\": [\"mcp-server-git\", \"--verbose\"],
             \"env\": {
@@ -407,17 +406,7 @@ fn a_running_daemon_takes_it_over() {
     assert_eq!(fs::read_to_string(&file).unwrap(), demo_config(&[("old", "")]).to_string());
     // Another file is changed, and that the daemon does not run it is said.
     let other = daemon.tmp.join("other.json");
-    let ran = daemon.cli(&[
-        "upstream",
-        "add",
-        "a",
-        "--config",
-        &other,
-        "--state-dir",
-        &daemon.state_dir(),
-        "--",
-        "x",
-    ]);
+    let ran = daemon.cli(&["upstream", "add", "a", "--config", &other, "--", "x"]);
     assert!(ran.code == 0 && ran.stdout.ends_with(&format!("another config: {file}\n")), "{ran:?}");
 }
 

@@ -30,7 +30,7 @@ pub const ADD: Command = Command {
         },
         Opt {
             short: Some('H'),
-            ..option("header", "'NAME: VALUE'", "A header for the URL; may be repeated", |given, value| {
+            ..option("header", "HEADER", "'NAME: VALUE' for the URL; may be repeated", |given, value| {
                 given.headers.push(header(value)?);
                 Ok(())
             })
@@ -85,10 +85,9 @@ pub const ADD: Command = Command {
             not work.",
     examples: &[
         "mcpvisor upstream add time -- uvx mcp-server-time --local-timezone UTC",
-        "mcpvisor upstream add github --env GITHUB_TOKEN='${env:GITHUB_TOKEN}' -- npx -y \\\n    \
-         @modelcontextprotocol/server-github",
+        "mcpvisor upstream add github -e TOKEN='${env:TOKEN}' -- npx -y @scope/server",
         "mcpvisor upstream add docs https://mcp.example.org/mcp --header 'X-Team: a'",
-        "mcpvisor upstream add git --json '{\"command\": \"uvx\", \"args\": [\"mcp-server-git\"]}'",
+        "mcpvisor upstream add git --json '{\"command\": \"git-mcp\", \"era\": \"modern\"}'",
     ],
     run: Run::Given(upstream_edit::add),
 };

@@ -115,19 +115,8 @@ impl Layout {
             Value::Number(text) => out.push_str(text),
             Value::Text(text) => out.push_str(&quoted(text)),
             Value::Array(items) => {
-                let write =
-                    |layout: &Layout, item: &Node, out: &mut String| layout.node(item, depth + 1, out);
-                let one_line = Layout { inline: true, ..self.clone() };
-                let is_plain =
-                    items.iter().all(|item| !matches!(item.value, Value::Array(_) | Value::Object(_)));
-                let mut line = String::new();
-                one_line.list(('[', ']'), "", items, depth, write, &mut line);
-                let fits = is_plain && self.base.len() + self.unit.len() * depth + line.len() <= COLUMNS;
-                if self.inline || fits {
-                    out.push_str(&line);
-                } else {
-                    self.list(('[', ']'), "", items, depth, write, out);
-                }
+                let one_line = self.inline || self.fits(items, depth);
+                Layout { inline: one_line, ..self.clone() }.array(items, depth, out);
             }
             Value::Object(members) => {
                 let write = |layout: &Layout, member: &super::Member, out: &mut String| {
@@ -138,6 +127,21 @@ impl Layout {
                 self.list(('{', '}'), self.pad(), members, depth, write, out);
             }
         }
+    }
+
+    fn array(&self, items: &[Node], depth: usize, out: &mut String) {
+        let write = |layout: &Layout, item: &Node, out: &mut String| layout.node(item, depth + 1, out);
+        self.list(('[', ']'), "", items, depth, write, out);
+    }
+
+    /// Whether a line has room for these; only if they are plain.
+    fn fits(&self, items: &[Node], depth: usize) -> bool {
+        if items.iter().any(|item| matches!(item.value, Value::Array(_) | Value::Object(_))) {
+            return false;
+        }
+        let mut line = format!("{}{}", self.base, self.unit.repeat(depth));
+        Layout { inline: true, ..self.clone() }.array(items, depth, &mut line);
+        line.len() <= COLUMNS
     }
 
     fn list<T>(
