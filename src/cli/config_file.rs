@@ -171,23 +171,33 @@ fn draft(target: &Path, text: &str, like: Option<&Metadata>) -> Result<Draft, Fa
     Draft::write(target, text.as_bytes(), like).map_err(|error| refused("write", target, &error))
 }
 
+const FULL: &str = "make room; the file is as it was";
+
+/// What the system may have against it, and what to do then.
+const REFUSALS: [(ErrorKind, Exit, &str); 6] = [
+    (
+        ErrorKind::PermissionDenied,
+        Exit::Permission,
+        "the file and its directory must be writable for this user, and the owner is kept; try sudo",
+    ),
+    (ErrorKind::ReadOnlyFilesystem, Exit::Permission, "it is mounted read-only"),
+    (ErrorKind::StorageFull, Exit::Failed, FULL),
+    (ErrorKind::QuotaExceeded, Exit::Failed, FULL),
+    (ErrorKind::FileTooLarge, Exit::Failed, FULL),
+    // As containers have it.
+    (
+        ErrorKind::ResourceBusy,
+        Exit::Failed,
+        "it is mounted as a single file, which cannot be replaced: mount its directory",
+    ),
+];
+
 /// `write /etc/mcpvisor/mcp_config.json: Permission denied (os error 13)`, with what to do about it.
 fn refused(doing: &str, path: &Path, error: &io::Error) -> Failure {
     let message = format!("{doing} {}: {error}", path.display());
-    match error.kind() {
-        ErrorKind::PermissionDenied => Failure::new(Exit::Permission, message).hint(
-            "the file and its directory must be writable for this user, and the owner is kept; try sudo",
-        ),
-        ErrorKind::ReadOnlyFilesystem => {
-            Failure::new(Exit::Permission, message).hint("it is mounted read-only")
-        }
-        ErrorKind::StorageFull | ErrorKind::QuotaExceeded | ErrorKind::FileTooLarge => {
-            Failure::new(Exit::Failed, message).hint("make room; the file is as it was")
-        }
-        // A name that is mounted by itself, as containers have it.
-        ErrorKind::ResourceBusy => Failure::new(Exit::Failed, message)
-            .hint("it is mounted as a single file, which cannot be replaced: mount its directory"),
-        _ => Failure::new(Exit::Failed, message),
+    match REFUSALS.iter().find(|(kind, ..)| *kind == error.kind()) {
+        Some((_, exit, hint)) => Failure::new(*exit, message).hint(*hint),
+        None => Failure::new(Exit::Failed, message),
     }
 }
 

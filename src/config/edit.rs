@@ -265,7 +265,7 @@ impl<'t> Document<'t> {
         if existing == Existing::Refuse {
             return Err(Refusal::Exists { line });
         }
-        let layout = layout.as_written(self.text, item.at, item.value);
+        let layout = layout.of_item(self.text, item.at, item.value);
         Ok(vec![(item.value.at..item.value.end, layout.write(&whole))])
     }
 

@@ -89,12 +89,12 @@ mod tests {
         let (soon, late) = (Duration::from_millis(10), Duration::from_secs(30));
         let first = Lock::on_directory(&dir, soon).unwrap().unwrap();
         assert!(Lock::on_directory(&dir, soon).unwrap().is_none());
-        let second = std::thread::spawn({
+        let second = thread::spawn("second", {
             let dir = dir.clone();
             move || Lock::on_directory(&dir, late).unwrap().is_some()
         });
         drop(first);
-        assert!(second.join().unwrap());
+        assert_eq!(second.unwrap().join().unwrap(), Ok(true));
         assert!(Lock::on_directory(&dir, late).unwrap().is_some());
         std::fs::remove_dir(&dir).unwrap();
     }

@@ -46,7 +46,7 @@ impl Layout {
     /// As the last item of a list has it. If there is none, on lines of their own if `spread`.
     pub fn like(self, list: &List, spread: bool) -> Layout {
         let Some(last) = list.items.last() else { return self.spread(spread) };
-        let layout = self.as_written(list.text, last.at, last.value);
+        let layout = self.of_item(list.text, last.at, last.value);
         match unit(list.text, last.value).or_else(|| unit(list.text, list.node)) {
             Some(unit) => Layout { unit: unit.to_owned(), ..layout },
             None => layout,
@@ -54,12 +54,12 @@ impl Layout {
     }
 
     /// As an item has it that begins at `at`.
-    pub fn as_written(self, text: &str, at: usize, value: &Node) -> Layout {
-        let written = &text[value.at..value.end];
+    pub fn of_item(self, text: &str, at: usize, value: &Node) -> Layout {
+        let before = &text[value.at..value.end];
         let says = members(value).is_some_and(|members| !members.is_empty());
         Layout {
-            inline: !written.contains('\n') && (says || own_line(text, at).is_none()),
-            padded: written.starts_with("{ "),
+            inline: !before.contains('\n') && (says || own_line(text, at).is_none()),
+            padded: before.starts_with("{ "),
             ..self
         }
         .at(text, at)

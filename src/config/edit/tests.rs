@@ -408,10 +408,7 @@ impl Maker {
 }
 
 /// The edits as they are made, without the mark.
-fn edits<'t>(
-    text: &'t str,
-    make: impl FnOnce(&Document) -> Result<Vec<Edit>, Refusal>,
-) -> (&'t str, Vec<Edit>) {
+fn edits(text: &str, make: impl FnOnce(&Document) -> Result<Vec<Edit>, Refusal>) -> (&str, Vec<Edit>) {
     let text = split_mark(text).1;
     let edits = make(&Document::read(text).unwrap()).unwrap();
     (text, edits)
