@@ -171,11 +171,10 @@ fn state(row: &ServerRow, waited: Duration) -> String {
         facts.push(format!("{} tool{}", row.tools, if row.tools == 1 { "" } else { "s" }));
     }
     let facts = if facts.is_empty() { String::new() } else { format!(" ({})", facts.join(", ")) };
-    let why = match why(row, clock::wall()) {
-        Some(why) => format!(": {why}"),
-        None if matches!(row.state.as_str(), "queued" | "connecting") => format!(" after {}", span(waited)),
-        None => String::new(),
-    };
+    if matches!(row.state.as_str(), "queued" | "connecting" | "stopping") {
+        return format!("still {} after {}{facts}", row.state, span(waited));
+    }
+    let why = why(row, clock::wall()).map(|why| format!(": {why}")).unwrap_or_default();
     format!("{}{facts}{why}", row.state)
 }
 
@@ -455,6 +454,23 @@ mod tests {
             let text = edit::add(r#"{"a": 1, "mcpServers": {}}"#, &name, &entry, Existing::Refuse).unwrap();
             text.trim_start_matches(r#"{"a": 1, "mcpServers": {"#).trim_end_matches("}}").to_owned()
         })
+    }
+
+    #[test]
+    fn what_became_of_it() {
+        #[track_caller]
+        fn check(row: &str, expected: &str) {
+            let row: ServerRow = serde_json::from_str(row).unwrap();
+            assert_eq!(state(&row, Duration::from_secs(30)), expected);
+        }
+        check(r#"{"state": "ready", "life": 3, "tools": 13}"#, "ready (life 3, 13 tools)");
+        check(r#"{"state": "sleeping", "tools": 1}"#, "sleeping (1 tool)");
+        check(r#"{"state": "disabled"}"#, "disabled");
+        check(r#"{"state": "connecting", "life": 4}"#, "still connecting after 30s (life 4)");
+        check(
+            r#"{"state": "parked", "reason": {"kind": "not_found", "message": "x does not exist"}}"#,
+            "parked: x does not exist",
+        );
     }
 
     #[test]
