@@ -47,6 +47,16 @@ fn a_file_that_says_nothing_yet() {
         "{\"mcpServers\": []}\n",
         "{\"mcpServers\": [\n  {\n    \"name\": \"git\",\n    \"command\": \"uvx\",\n    \"args\": [\"git\"]\n  }\n]}\n",
     );
+    check(
+        "{\n  \"mcpServers\": {},\n  \"listen\": \"x:1\"\n}",
+        "{\n  \"mcpServers\": {\n    \"git\": {\n      \"command\": \"uvx\",\n      \"args\": [\"git\"]\n    }\n  },\n\
+         \x20 \"listen\": \"x:1\"\n}",
+    );
+    check(
+        "{\n  \"mcpServers\": { // of all\n    // none yet\n  }\n}",
+        "{\n  \"mcpServers\": { // of all\n    \"git\": {\n      \"command\": \"uvx\",\n      \"args\": [\"git\"]\n    }\n\
+         \x20   // none yet\n  }\n}",
+    );
     check_add(
         "{\n\t\"listen\": \"x:1\", // here\n\t\"mcpServers\": null\n}",
         "{\n\t\"listen\": \"x:1\", // here\n\t\"mcpServers\": {\n\t\t\"git\": {\n\t\t\t\"command\": \"uvx\",\n\
