@@ -105,9 +105,9 @@ impl Api {
             ["tools"] => self.tools(request, exchange),
             ["reconnect"] => self.reconnect(request, exchange),
             ["tools", _] => self.call(request, exchange),
-            ["servers", name] => self.with(name, exchange, |server, exchange| {
-                send(exchange, 200, &json!(status::row(server, &self.router, &self.about.outlook())));
-            }),
+            ["servers", name] => {
+                self.with(name, exchange, |server, exchange| self.one(server, request, exchange));
+            }
             ["servers", name, "logs"] => {
                 self.with(name, exchange, |server, exchange| self.log_lines(server, request, exchange));
             }
@@ -128,6 +128,23 @@ impl Api {
             Some(server) => body(&server, exchange),
             None => fail(exchange, 404, &router::unknown_server(&self.router.servers, name)),
         }
+    }
+
+    /// Answers 200 with the server; with `?wait=` once nothing is under way there. A state that began at `since`, or
+    /// that is one of those in `not`, is no answer: whoever changed something waits for what comes of it.
+    fn one(&self, server: &Arc<Server>, request: &Request, exchange: &mut Exchange) {
+        let Ok(wait) = span_parameter(request, "wait", exchange) else { return };
+        if let Some(wait) = wait {
+            let (since, not) = (parameter(request, "since"), parameters(request, "not"));
+            // Out of patience, the state as it is then is the answer.
+            let _ = self.router.board.wait(clock::now() + wait.min(WAIT_MAX), || {
+                let now = server.status();
+                let is_news =
+                    since.as_ref() != Some(&now.since) && !not.iter().any(|state| state == now.state);
+                (now.is_settled() && is_news).then_some(())
+            });
+        }
+        send(exchange, 200, &json!(status::row(server, &self.router, &self.about.outlook())));
     }
 
     /// Answers 200 when all who were meant are back, or will not be, or the time is over.

@@ -194,6 +194,24 @@ pub const CONFIG_ASKS_MAX: usize = 64;
 /// milliseconds; longer means that the daemon is stuck.
 pub const CONFIG_APPLY_PATIENCE: Duration = Duration::from_secs(30);
 
+/// How long a command that changes a config file waits for another one that does. 30 s: each takes a few fsyncs, so
+/// hundreds go through; longer means that one is stuck, and the file stays as it is.
+pub const CONFIG_EDIT_PATIENCE: Duration = Duration::from_secs(30);
+
+/// How often a change is made anew because somebody else wrote the file meanwhile. 5: a person saves now and then;
+/// what writes more often than that is no person, and the file is left to it.
+pub const CONFIG_EDIT_TRIES: usize = 5;
+
+/// Links that are followed from the name of a config to the file. 40, as in the kernel.
+pub const CONFIG_LINKS_MAX: usize = 40;
+
+/// One entry that is given on stdin. 1 MiB: far more than a person writes; a longer one is refused.
+pub const ENTRY_BYTES_MAX: u64 = 1 << 20;
+
+/// How long `upstream add` waits for the server to be up, where nobody says else. 30 s: what a start may take
+/// (`connection_timeout`); what is slower is said to be under way.
+pub const ADD_WAIT: Duration = Duration::from_secs(30);
+
 const _: () = assert!(CONFIG_SETTLE.as_millis() < CONFIG_SETTLE_MAX.as_millis());
 
 /// Servers in one config file; the ones after are left out, with a finding.

@@ -3,6 +3,8 @@
 //!
 //! It knows the words and what they set; what a command does is in the file of its own that it points to.
 
+mod edit;
+
 use super::exit::Outcome;
 use super::options::{Given, count, is_span, level, span, text};
 use super::output::Out;
@@ -41,6 +43,10 @@ pub enum Words {
     One(&'static str),
     /// None, one or more.
     Any(&'static str),
+    /// One or more.
+    Some(&'static str),
+    /// A word, and what the second part says: a URL, or a command with everything that is behind it.
+    Then(&'static str, &'static str),
 }
 
 #[derive(Clone, Copy)]
@@ -294,6 +300,8 @@ pub const COMMANDS: &[Command] = &[
         examples: &[],
         run: Run::Given(upstream::list),
     },
+    edit::ADD,
+    edit::REMOVE,
     Command {
         path: &["upstream", "restart"],
         words: Words::Any("NAME"),

@@ -96,6 +96,8 @@ fn usage(command: &Command) -> String {
         Words::Optional(what) => format!(" [{what}]"),
         Words::One(what) => format!(" {what}"),
         Words::Any(what) => format!(" [{what}...]"),
+        Words::Some(what) => format!(" {what}..."),
+        Words::Then(what, rest) => format!(" {what} {rest}"),
     };
     format!("{options}{words}")
 }

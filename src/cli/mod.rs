@@ -8,12 +8,14 @@
 //!                               engines   engines as lines (pure)          grid      a table (pure)
 //! status upstream tools events reconnect config_plan   ask the daemon and print
 //! stdio     joins a client on stdin and stdout to the daemon
+//! upstream_edit   one server more or less in the config; config_file: the file changed in place
 //! serve cleanup config_check demo_server   hand on to the floors below
 //! ```
 
 pub mod cleanup;
 pub mod command;
 pub mod config_check;
+mod config_file;
 pub mod config_plan;
 pub mod control;
 pub mod demo_server;
@@ -33,6 +35,7 @@ pub mod status;
 pub mod stdio;
 pub mod tools;
 pub mod upstream;
+mod upstream_edit;
 
 use exit::{Exit, Failure};
 use options::Given;

@@ -53,6 +53,18 @@ pub struct Given {
     pub all_hosts: bool,
     pub include_mcpmon: bool,
     pub include_mcpproxy: bool,
+    /// Of `upstream add`: names and values, as given.
+    pub env: Vec<(String, String)>,
+    pub headers: Vec<(String, String)>,
+    pub working_dir: Option<OsString>,
+    pub url: Option<String>,
+    pub transport: Option<String>,
+    pub disabled: bool,
+    pub lazy: bool,
+    /// JSON, or `-` for stdin.
+    pub entry: Option<String>,
+    pub replace: bool,
+    pub no_wait: bool,
 }
 
 impl Given {
@@ -91,6 +103,39 @@ pub fn count(value: OsString) -> Result<u32, String> {
     }
 }
 
+/// `NAME=VALUE`. What is wrong is not shown: it may be a secret.
+pub fn variable(value: OsString) -> Result<(String, String), String> {
+    let text = secret(value)?;
+    match text.split_once('=') {
+        Some((name, value)) if !name.is_empty() => Ok((name.to_owned(), value.to_owned())),
+        _ => Err("expected NAME=VALUE".to_owned()),
+    }
+}
+
+/// `NAME: VALUE`.
+pub fn header(value: OsString) -> Result<(String, String), String> {
+    let text = secret(value)?;
+    match text.split_once(':') {
+        Some((name, value)) if !name.trim().is_empty() => {
+            Ok((name.trim().to_owned(), value.trim().to_owned()))
+        }
+        _ => Err("expected 'NAME: VALUE'".to_owned()),
+    }
+}
+
+fn secret(value: OsString) -> Result<String, String> {
+    value.into_string().map_err(|_| "it is not UTF-8".to_owned())
+}
+
+/// `text` or `json`.
+pub fn format_is_json(value: OsString) -> Result<bool, String> {
+    match text(value)?.as_str() {
+        "json" => Ok(true),
+        "text" => Ok(false),
+        other => Err(format!("`{other}` is no format (text or json)")),
+    }
+}
+
 pub fn level(value: OsString) -> Result<log::LevelFilter, String> {
     let text = text(value)?;
     text.parse().map_err(|_| format!("`{text}` is no level (off, error, warn, info, debug or trace)"))
@@ -119,6 +164,16 @@ mod tests {
         check("soon", None);
         check("-1", None);
         check("", None);
+    }
+
+    #[test]
+    fn pairs() {
+        let pair = |name: &str, value: &str| Ok((name.to_owned(), value.to_owned()));
+        assert_eq!(variable("A=b=c".into()), pair("A", "b=c"));
+        assert_eq!(variable("A=".into()), pair("A", ""));
+        assert_eq!(variable("s3cr3t".into()), Err("expected NAME=VALUE".to_owned()));
+        assert_eq!(header("X-Key:  a: b ".into()), pair("X-Key", "a: b"));
+        assert_eq!(header(": s3cr3t".into()), Err("expected 'NAME: VALUE'".to_owned()));
     }
 
     #[test]

@@ -32,6 +32,9 @@ pub fn parse(
                     let rest = parser.raw_args().map_err(misread)?.collect();
                     return Ok(Parsed::Raw(run, rest));
                 }
+                if line.wants_rest() {
+                    line.given.words.extend(parser.raw_args().map_err(misread)?);
+                }
                 continue;
             }
             Arg::Long("help") | Arg::Short('h') => return Ok(Parsed::Help(line.path)),
@@ -120,6 +123,13 @@ impl Line {
         })
     }
 
+    /// Whether a command has begun whose options are not ours. Options may come behind a URL.
+    fn wants_rest(&self) -> bool {
+        let is_url = |word: &OsString| word.to_str().is_some_and(|word| word.contains("://"));
+        let is_then = self.command.is_some_and(|command| matches!(command.words, Words::Then(..)));
+        is_then && self.given.words.len() == 2 && !is_url(&self.given.words[1])
+    }
+
     fn option(&self, typed: &Typed) -> Result<&'static Opt, Failure> {
         let of_command = self.command.map_or(&[] as &[Opt], |command| command.options);
         let mut known = of_command.iter().chain(GLOBALS);
@@ -175,6 +185,7 @@ fn check_words(command: &Command, words: &[OsString]) -> Result<(), Failure> {
         Words::Optional(what) => (0, 1, what),
         Words::One(what) => (1, 1, what),
         Words::Any(what) => (0, usize::MAX, what),
+        Words::Some(what) | Words::Then(what, _) => (1, usize::MAX, what),
     };
     if words.len() < least {
         return Err(Failure::usage(format!("{name} needs {what}")).hint(hint));
@@ -303,6 +314,32 @@ mod tests {
     }
 
     #[test]
+    fn what_is_behind_a_command_is_its_own() {
+        let check = |line: &str, words: &[&str], env: usize| {
+            let given = given(&format!("upstream add {line}"), &[]);
+            assert_eq!(
+                (given.words.as_slice(), given.env.len()),
+                (&words.iter().map(OsString::from).collect::<Vec<_>>()[..], env),
+                "{line}"
+            );
+        };
+        check("git -e A=1 -- uvx -e x --env y=z", &["git", "uvx", "-e", "x", "--env", "y=z"], 1);
+        check("-e A=1 git uvx -c x -- y", &["git", "uvx", "-c", "x", "--", "y"], 1);
+        check("git --env A=1 -e B=2 -- -x", &["git", "-x"], 2);
+        check("git", &["git"], 0);
+        let url = given("upstream add git https://h/x -H X:y -o json --json {}", &[]);
+        assert_eq!(
+            (url.words.len(), url.headers.len(), url.json, url.entry.as_deref()),
+            (2, 1, true, Some("{}"))
+        );
+        assert_eq!(given("upstream add git --json -", &[]).entry.as_deref(), Some("-"));
+        check_error("upstream add", "upstream add needs NAME (see: mcpvisor help upstream add)");
+        check_error("upstream add git -e s3cr3t", "-e: expected NAME=VALUE");
+        check_error("upstream remove", "upstream remove needs NAME (see: mcpvisor help upstream remove)");
+        check_error("upstream remove a -o yaml", "-o: `yaml` is no format (text or json)");
+    }
+
+    #[test]
     fn raw_arguments_go_on_unread() {
         match parsed("--state-dir /s demo-server --hang --json x -- y", &[]) {
             Ok(Parsed::Raw(_, rest)) => assert_eq!(rest, ["--hang", "--json", "x", "--", "y"]),
@@ -339,7 +376,7 @@ mod tests {
         );
         check_error(
             "upstream",
-            "`upstream` needs one of: list, restart, enable, disable, logs (see: mcpvisor help upstream)",
+            "`upstream` needs one of: list, add, remove, restart, enable, disable, logs (see: mcpvisor help upstream)",
         );
         check_error(
             "status --jsno",

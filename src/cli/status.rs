@@ -24,7 +24,7 @@ pub struct Status {
     usage: Option<Usage>,
     /// `HOST:PORT`.
     listen: String,
-    config: ConfigFacts,
+    pub config: ConfigFacts,
     /// What ails the host as a whole.
     host: Option<Trouble>,
     /// What is wrong with the state database.
@@ -36,8 +36,8 @@ pub struct Status {
 
 #[derive(Debug, Default, Deserialize)]
 #[serde(default)]
-struct ConfigFacts {
-    path: Option<String>,
+pub struct ConfigFacts {
+    pub path: Option<String>,
     loads: u64,
     /// Why the file, as it is now, is not in force.
     error: Option<Fault>,

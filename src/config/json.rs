@@ -8,6 +8,7 @@
 
 use super::place::Places;
 use crate::base::limits::{JSON_DEPTH_MAX, SYNTAX_MISTAKES_MAX};
+use std::ops::Range;
 
 /// A value and the bytes of the text that it stands in.
 #[derive(Clone, Debug, PartialEq)]
@@ -60,13 +61,28 @@ pub struct Parsed {
 
 /// Reads one document. Never fails and never panics; a text without a byte order mark is expected.
 pub fn parse(text: &str) -> Parsed {
-    let mut parser = Parser { text, at: 0, depth: 0, stopped: false, mistakes: Vec::new() };
+    let mut parser = Parser::at(text, 0);
     let root = parser.value();
     parser.space();
     if parser.at < text.len() {
         parser.stop(parser.at, format!("expected the end of the file, found {}", parser.found()), "");
     }
     Parsed { root, mistakes: parser.mistakes, read_to: parser.at }
+}
+
+/// The comments that stand between `at` and the next token, and where that token is. A line's end is no part of a
+/// comment. For a text without mistakes.
+pub fn comments(text: &str, at: usize) -> (Vec<Range<usize>>, usize) {
+    let mut parser = Parser::at(text, at);
+    let mut found = Vec::new();
+    loop {
+        parser.white();
+        let from = parser.at;
+        if !parser.comment() {
+            return (found, from);
+        }
+        found.push(from..from + text[from..parser.at].trim_end_matches('\r').len());
+    }
 }
 
 struct Parser<'t> {
@@ -78,7 +94,35 @@ struct Parser<'t> {
     mistakes: Vec<Mistake>,
 }
 
-impl Parser<'_> {
+impl Node {
+    /// A value that stands in no text.
+    pub fn of(value: Value) -> Node {
+        Node { at: 0, end: 0, value }
+    }
+
+    /// The same without its places, so that two can be compared.
+    pub fn bare(&self) -> Node {
+        let member = |member: &Member| Member { key: member.key.clone(), at: 0, value: member.value.bare() };
+        Node::of(match &self.value {
+            Value::Array(items) => Value::Array(items.iter().map(Node::bare).collect()),
+            Value::Object(members) => Value::Object(members.iter().map(member).collect()),
+            Value::Null | Value::Bool(_) | Value::Number(_) | Value::Text(_) => self.value.clone(),
+        })
+    }
+}
+
+impl Member {
+    /// A member that stands in no text.
+    pub fn of(key: &str, value: Value) -> Member {
+        Member { key: key.to_owned(), at: 0, value: Node::of(value) }
+    }
+}
+
+impl<'t> Parser<'t> {
+    fn at(text: &'t str, at: usize) -> Parser<'t> {
+        Parser { text, at, depth: 0, stopped: false, mistakes: Vec::new() }
+    }
+
     fn value(&mut self) -> Node {
         self.space();
         let at = self.at;
@@ -336,19 +380,30 @@ impl Parser<'_> {
     /// Passes over white space and comments.
     fn space(&mut self) {
         while !self.stopped {
-            self.run(|b| matches!(b, b' ' | b'\t' | b'\n' | b'\r'));
-            let rest = &self.text[self.at..];
-            if rest.starts_with("//") {
-                self.run(|b| b != b'\n');
-            } else if let Some(comment) = rest.strip_prefix("/*") {
-                match comment.find("*/") {
-                    Some(length) => self.at += length + 4,
-                    None => self.stop(self.at, "this comment is never closed", "close it with `*/`"),
-                }
-            } else {
+            self.white();
+            if !self.comment() {
                 return;
             }
         }
+    }
+
+    fn white(&mut self) {
+        self.run(|b| matches!(b, b' ' | b'\t' | b'\n' | b'\r'));
+    }
+
+    /// Passes over one comment; false if none begins here, or none that ends.
+    fn comment(&mut self) -> bool {
+        let rest = &self.text[self.at..];
+        if rest.starts_with("//") {
+            self.run(|b| b != b'\n');
+            return true;
+        }
+        let Some(comment) = rest.strip_prefix("/*") else { return false };
+        match comment.find("*/") {
+            Some(length) => self.at += length + 4,
+            None => self.stop(self.at, "this comment is never closed", "close it with `*/`"),
+        }
+        !self.stopped
     }
 
     /// Passes over the bytes that `wanted` accepts; it must accept all or none of the bytes above 0x7f.

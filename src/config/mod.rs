@@ -16,10 +16,12 @@
 //! hooks.rs    the command for events
 //! locate.rs   where config and state may be                 report.rs findings for a terminal
 //! diff.rs     what is different between two configs, and what follows for each server
+//! edit.rs     one server more or less in the text of a file
 //! ```
 
 pub mod diff;
 pub mod docker_run;
+pub mod edit;
 pub mod isolation;
 pub mod json;
 pub mod listen;
@@ -44,6 +46,7 @@ pub use locate::{candidates, state_dir};
 pub use read::{decode, parse};
 pub use remote::is_header_value;
 pub use report::report;
+pub use server::is_name;
 pub use template::{Template, expand_home};
 
 use crate::base::fault::Fault;

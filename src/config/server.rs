@@ -4,6 +4,7 @@
 //! every JSON reader and in mcpproxy's store, and the earlier one is an error finding.
 
 use super::fields::{Field, Fields};
+use super::json::{Node, Value};
 use super::notes::Notes;
 use super::span::{Allowed, Unit};
 use super::{Launch, ServerConfig, isolation, keys, launch};
@@ -22,6 +23,14 @@ struct Entry<'t> {
     /// What is wrong with the name, and a hint.
     bad_name: Option<(&'static str, &'static str)>,
     field: Field<'t>,
+}
+
+const BAD_NAME: (&str, &str) =
+    ("the name is too long, or holds control characters", "a name is at most 200 visible characters");
+
+/// Whether a server can have this name.
+pub fn is_name(name: &str) -> bool {
+    !name.trim().is_empty() && shorten(name, SERVER_NAME_CHARS_MAX) == name
 }
 
 /// Nothing if it is neither a map nor an array.
@@ -57,7 +66,7 @@ fn entries<'t>(field: &Field<'t>) -> Option<Vec<Entry<'t>>> {
     let named: Vec<(Option<&str>, Field)> = if let Some(members) = field.members() {
         members.into_iter().map(|(name, field)| (Some(name), field)).collect()
     } else {
-        field.items()?.map(|item| (own_name(&item), item)).collect()
+        field.items()?.map(|item| (name_of(item.node), item)).collect()
     };
     let taken: BTreeSet<&str> = named.iter().filter_map(|(name, _)| *name).collect();
     let mut unnamed = (1..).map(|n| format!("unnamed-{n}")).filter(|name| !taken.contains(name.as_str()));
@@ -69,10 +78,7 @@ fn entries<'t>(field: &Field<'t>) -> Option<Vec<Entry<'t>>> {
             }
             Some(name) => {
                 let shown = shorten(name, SERVER_NAME_CHARS_MAX);
-                let bad = (shown != name).then_some((
-                    "the name is too long, or holds control characters",
-                    "a name is at most 200 visible characters",
-                ));
+                let bad = (shown != name).then_some(BAD_NAME);
                 (shown, bad)
             }
         };
@@ -82,9 +88,13 @@ fn entries<'t>(field: &Field<'t>) -> Option<Vec<Entry<'t>>> {
 }
 
 /// The last `name` of an entry in an array.
-fn own_name<'t>(item: &Field<'t>) -> Option<&'t str> {
-    let members = item.members()?;
-    members.iter().rev().find(|(key, _)| *key == "name").and_then(|(_, field)| field.text())
+pub fn name_of(entry: &Node) -> Option<&str> {
+    let Value::Object(members) = &entry.value else { return None };
+    let last = members.iter().rev().find(|member| member.key == "name")?;
+    match &last.value.value {
+        Value::Text(name) => Some(name),
+        Value::Null | Value::Bool(_) | Value::Number(_) | Value::Array(_) | Value::Object(_) => None,
+    }
 }
 
 fn unique<'t>(entries: Vec<Entry<'t>>, notes: &mut Notes) -> Vec<Entry<'t>> {
@@ -299,7 +309,7 @@ fn flag(fields: &mut Fields, name: &'static str, notes: &mut Notes) -> Option<bo
 
 /// Whether a server runs must not be guessed: what is not a flag parks it.
 fn read_flag(field: &Field, notes: &mut Notes) -> Option<bool> {
-    if let super::json::Value::Bool(flag) = field.node.value {
+    if let Value::Bool(flag) = field.node.value {
         return Some(flag);
     }
     notes.bad(&field.spot, field.unexpected("true or false"), "");

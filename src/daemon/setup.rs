@@ -87,8 +87,7 @@ pub fn content(text: &str) -> Content {
 
 /// The config file in force; `None` where no file exists. A file that was named must exist.
 pub fn find(options: &Options) -> Result<(Option<PathBuf>, Vec<PathBuf>), Fault> {
-    let cwd = std::env::current_dir().unwrap_or_default();
-    let looked = config::candidates(options.config.as_deref(), variable, &cwd, home().as_deref());
+    let looked = looked(options);
     let found = looked.iter().find(|path| path.is_file()).cloned();
     let named = options.config.is_some() || variable("MCPVISOR_CONFIG").is_some_and(|path| !path.is_empty());
     if named && found.is_none() {
@@ -97,6 +96,20 @@ pub fn find(options: &Options) -> Result<(Option<PathBuf>, Vec<PathBuf>), Fault>
             .hint("correct --config or MCPVISOR_CONFIG"));
     }
     Ok((found, looked))
+}
+
+/// The config that a change goes to: the one in force, or else one that is to be made, which a daemon then finds. That
+/// is not the first place: a file in the directory where somebody happens to be is found only there.
+pub fn editable(options: &Options) -> PathBuf {
+    let looked = looked(options);
+    let found = looked.iter().find(|path| path.is_file()).or(looked.get(1)).or(looked.first());
+    found.cloned().unwrap_or_default()
+}
+
+/// Where a config may be, in order.
+fn looked(options: &Options) -> Vec<PathBuf> {
+    let cwd = std::env::current_dir().unwrap_or_default();
+    config::candidates(options.config.as_deref(), variable, &cwd, home().as_deref())
 }
 
 /// The whole file as text.

@@ -3,11 +3,14 @@
 //! flock(2) belongs to the open file, not to the process: it is free once the last copy of the descriptor is closed,
 //! whichever way its holders die. Nothing here unlocks; dropping closes.
 
+use super::thread;
+use crossbeam_channel::bounded;
 use std::fs::{File, OpenOptions, TryLockError};
 use std::io::{self, Read};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::fs::{FileExt, OpenOptionsExt};
 use std::path::Path;
+use std::time::Duration;
 
 /// What a lock file says, filled up.
 const NOTE_BYTES: usize = 512;
@@ -26,6 +29,21 @@ impl Lock {
             Err(TryLockError::WouldBlock) => Ok(None),
             Err(TryLockError::Error(error)) => Err(error),
         }
+    }
+
+    /// A lock on a directory, so that no file of its own is left behind. `Ok(None)` if it is not free within `patience`.
+    pub fn on_directory(path: &Path, patience: Duration) -> io::Result<Option<Lock>> {
+        let file = File::open(path)?;
+        match file.try_lock() {
+            Ok(()) => return Ok(Some(Lock(file))),
+            Err(TryLockError::WouldBlock) => (),
+            Err(TryLockError::Error(error)) => return Err(error),
+        }
+        let (got, answer) = bounded(1);
+        // Blocked in the kernel, in the order of arrival. It ends with the lock or the process; a lock that comes too
+        // late is dropped.
+        thread::spawn("lock", move || _ = got.send(file.lock().map(|()| Lock(file))))?;
+        answer.recv_timeout(patience).ok().transpose()
     }
 
     /// A lock that our parent took and left open for us.
@@ -63,6 +81,23 @@ pub fn read_note(path: &Path) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_directory_is_waited_for() {
+        let dir = std::env::temp_dir().join(format!("mcpvisor-lock-dir-{}", std::process::id()));
+        std::fs::create_dir_all(&dir).unwrap();
+        let (soon, late) = (Duration::from_millis(10), Duration::from_secs(30));
+        let first = Lock::on_directory(&dir, soon).unwrap().unwrap();
+        assert!(Lock::on_directory(&dir, soon).unwrap().is_none());
+        let second = thread::spawn("second", {
+            let dir = dir.clone();
+            move || Lock::on_directory(&dir, late).unwrap().is_some()
+        });
+        drop(first);
+        assert_eq!(second.unwrap().join().unwrap(), Ok(true));
+        assert!(Lock::on_directory(&dir, late).unwrap().is_some());
+        std::fs::remove_dir(&dir).unwrap();
+    }
 
     #[test]
     fn lives_until_the_last_copy() {

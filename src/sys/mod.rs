@@ -15,6 +15,7 @@ pub mod net;
 pub mod pages;
 pub mod pidfd;
 pub mod procfs;
+pub mod replace;
 pub mod spawn;
 pub mod thread;
 pub mod tty;

@@ -10,6 +10,7 @@ mod conformance;
 mod containers;
 mod demo;
 mod docker;
+mod edit;
 mod endpoint;
 mod engine;
 mod eras;
