@@ -174,14 +174,13 @@ impl Reload {
             fresh.filter(|finding| !parks(finding)).for_each(|finding| log::warn!("{finding}"));
             (said.of_file, said.of_settings) = (of_file, of_settings);
         }
-        self.0.in_force.change(|picture| {
+        self.show(|picture| {
             picture.path = Some(shown(&path));
             picture.loads += 1;
             picture.loaded_at = clock::wall().rfc3339();
             picture.hash = hash(content);
             picture.error = None;
         });
-        self.show_findings();
         Applied { changed: true, diff, findings: self.0.in_force.get().findings.clone() }
     }
 
@@ -193,15 +192,13 @@ impl Reload {
     /// The file says again what is in force.
     pub fn well_again(&self, read: Read) {
         self.0.said.lock().of_file = read.findings;
-        self.0.in_force.change(|picture| picture.error = None);
-        self.show_findings();
+        self.show(|picture| picture.error = None);
     }
 
     /// It was refused: what ran before runs on.
     pub fn refused(&self, (fault, findings): &Refusal) {
         self.0.said.lock().of_file = findings.clone();
-        self.0.in_force.change(|picture| picture.error = Some(fault.clone()));
-        self.show_findings();
+        self.show(|picture| picture.error = Some(fault.clone()));
     }
 
     /// What came of the last file, for one who asks again.
@@ -228,11 +225,15 @@ impl Reload {
             .collect()
     }
 
-    fn show_findings(&self) {
+    /// Shows a change together with what is to be said by now: nobody sees the one without the other.
+    fn show(&self, change: impl FnOnce(&mut Picture)) {
         let said = self.0.said.lock();
         let all = said.of_file.iter().chain(&said.of_settings).chain(&said.of_watching);
         let all: Vec<Finding> = all.cloned().collect();
-        self.0.in_force.change(|picture| picture.findings = all);
+        self.0.in_force.change(|picture| {
+            change(picture);
+            picture.findings = all;
+        });
     }
 
     /// Reads the first file that is there. `None`: there is none, and there never was.
@@ -385,7 +386,7 @@ impl Watcher {
                 self.ways = Some(ways);
                 if self.reload.0.said.lock().of_watching.take().is_some() {
                     log::info!("the config file is watched again");
-                    self.reload.show_findings();
+                    self.reload.show(|_| ());
                 }
             }
             Err(error) => self.unwatched(&error),
@@ -403,7 +404,7 @@ impl Watcher {
             log::warn!("{finding}");
             said.of_watching = Some(finding);
             drop(said);
-            self.reload.show_findings();
+            self.reload.show(|_| ());
         }
     }
 }
