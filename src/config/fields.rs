@@ -7,6 +7,7 @@ use super::notes::{Notes, Spot};
 use super::span::{self, Allowed, Unit};
 use crate::base::text::{nearest, shorten};
 use std::collections::BTreeMap;
+use std::fmt::Display;
 use std::ops::RangeInclusive;
 use std::time::Duration;
 
@@ -131,12 +132,17 @@ impl<'t> Fields<'t> {
 
     /// `true` or `false`; anything else is reported, and as good as missing.
     pub fn flag(&mut self, name: &'static str, default: bool, notes: &mut Notes) -> bool {
-        let Some(field) = self.take(name) else { return default };
+        self.flag_or(name, default, notes).unwrap_or(default)
+    }
+
+    /// The same, where one that is missing means something else than any value; `instead` is what is used then.
+    pub fn flag_or(&mut self, name: &'static str, instead: impl Display, notes: &mut Notes) -> Option<bool> {
+        let field = self.take(name)?;
         let Value::Bool(flag) = field.node.value else {
-            notes.error(&field.spot, field.unexpected("true or false"), format!("{default} is used"));
-            return default;
+            notes.error(&field.spot, field.unexpected("true or false"), format!("{instead} is used"));
+            return None;
         };
-        flag
+        Some(flag)
     }
 
     /// A whole number within a range; anything else is reported, and as good as missing.
@@ -147,20 +153,31 @@ impl<'t> Fields<'t> {
         default: u32,
         notes: &mut Notes,
     ) -> u32 {
-        let Some(field) = self.take(name) else { return default };
+        self.count_or(name, range, default, notes).unwrap_or(default)
+    }
+
+    /// The same, where one that is missing means something else than any value; `instead` is what is used then.
+    pub fn count_or(
+        &mut self,
+        name: &'static str,
+        range: RangeInclusive<u32>,
+        instead: impl Display,
+        notes: &mut Notes,
+    ) -> Option<u32> {
+        let field = self.take(name)?;
         let Value::Number(text) = &field.node.value else {
-            notes.error(&field.spot, field.unexpected("a number"), format!("{default} is used"));
-            return default;
+            notes.error(&field.spot, field.unexpected("a number"), format!("{instead} is used"));
+            return None;
         };
         // Through a float, so that 10.0 is 10; a u32 fits into one exactly.
         let number = text.parse::<f64>().unwrap_or(f64::NAN);
         let (low, high) = (*range.start(), *range.end());
         if number.fract() == 0.0 && (f64::from(low)..=f64::from(high)).contains(&number) {
-            return number as u32;
+            return Some(number as u32);
         }
         let message = format!("expected a whole number from {low} to {high}");
-        notes.error(&field.spot, message, format!("{default} is used"));
-        default
+        notes.error(&field.spot, message, format!("{instead} is used"));
+        None
     }
 
     /// A duration that is allowed; anything else is reported, and as good as missing.

@@ -4,8 +4,8 @@ use super::fields::{Field, Fields};
 use super::notes::{Notes, Spot, finding};
 use super::span::{self, Allowed, Unit, short};
 use super::template::Template;
-use super::{AutoDisable, Cleanup, Config, Connections, Logging, Recovery, Shutdown};
-use super::{hooks, isolation, json, keys, listen, server};
+use super::{Cleanup, Config, Connections, Logging, Recovery, Shutdown};
+use super::{auto_disable, hooks, isolation, json, keys, listen, server};
 use crate::base::finding::{Finding, Severity};
 use crate::base::limits::CONFIG_BYTES_MAX;
 use std::time::Duration;
@@ -64,7 +64,7 @@ fn settings(mut fields: Fields, notes: &mut Notes) -> Option<Config> {
     let config = Config {
         usable: true,
         listen: listen(&mut fields, matches!(api_key, Ok(Some(_))), notes).unwrap_or(default.listen),
-        data_dir: data_dir(&mut fields, notes),
+        data_dir: path(&mut fields, "data_dir", notes),
         trusted_hosts: trusted_hosts(&mut fields, notes),
         log_level: level.unwrap_or(default.log_level),
         logging,
@@ -72,7 +72,8 @@ fn settings(mut fields: Fields, notes: &mut Notes) -> Option<Config> {
         idle_timeout: span(&mut fields, &["idle_timeout"], Allowed::SOME, default.idle_timeout, notes),
         call_timeout: span(&mut fields, &call_names, Allowed::SOME, default.call_timeout, notes),
         connections: connections(&mut fields, default.connections, notes),
-        auto_disable: auto_disable(&mut fields, default.auto_disable, notes),
+        auto_disable: auto_disable::of_all(&mut fields, &default.auto_disable, notes),
+        diagnostics: auto_disable::diagnostics(&mut fields, &default.diagnostics, notes),
         cleanup: cleanup(&mut fields, default.cleanup, notes),
         cidfile_timeout: span(
             &mut fields,
@@ -143,8 +144,9 @@ fn listen(fields: &mut Fields, has_key: bool, notes: &mut Notes) -> Option<Strin
     }
 }
 
-fn data_dir(fields: &mut Fields, notes: &mut Notes) -> Option<String> {
-    let field = fields.take("data_dir")?;
+/// A path of the host; nothing where it is missing or cannot be one.
+pub fn path(fields: &mut Fields, name: &'static str, notes: &mut Notes) -> Option<String> {
+    let field = fields.take(name)?;
     let Some(text) = field.text().filter(|text| !text.contains('\0')) else {
         notes.error(&field.spot, field.unexpected("a path"), "the default is used");
         return None;
@@ -205,6 +207,7 @@ fn logging(fields: &mut Fields, default: Logging, notes: &mut Notes) -> (Option<
         json,
         max_size_mb: (size > 0).then_some(size),
         max_files: part.count("max_files", 0..=20, default.max_files, notes),
+        max_total_mb: part.count("max_total_mb", 1..=1 << 20, default.max_total_mb, notes),
     };
     section.finish(keys::LOGGING, notes);
     (level, logging)
@@ -233,22 +236,6 @@ fn connections(fields: &mut Fields, default: Connections, notes: &mut Notes) -> 
     };
     section.finish(&[], notes);
     connections
-}
-
-fn auto_disable(fields: &mut Fields, default: AutoDisable, notes: &mut Notes) -> AutoDisable {
-    let mut section = fields.section("auto_disable", notes);
-    let part = &mut section;
-    let auto_disable = AutoDisable {
-        enabled: part.flag("enabled", default.enabled, notes),
-        failure_threshold: part.count("failure_threshold", 1..=1000, default.failure_threshold, notes),
-        window: part
-            .span(&["window_minutes"], Unit::Minutes, Allowed::SECONDS, "30m", notes)
-            .unwrap_or(default.window),
-        startup_attempts: part.count("startup_attempts", 1..=1000, default.startup_attempts, notes),
-        probation: part.flag("probation", default.probation, notes),
-    };
-    section.finish(keys::AUTO_DISABLE, notes);
-    auto_disable
 }
 
 fn cleanup(fields: &mut Fields, default: Cleanup, notes: &mut Notes) -> Cleanup {

@@ -17,6 +17,7 @@ mod events;
 mod http;
 mod interop;
 mod kill;
+mod logs;
 mod modern;
 mod orphans;
 mod outage;
