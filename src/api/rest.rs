@@ -230,6 +230,7 @@ impl Api {
             let fault = Fault::new(FaultKind::BadConfig, "`lines` is no number");
             return fail(exchange, 400, &fault.hint("lines=100"));
         };
+        server.settle_log();
         let path = self.about.logs.join(format!("server-{}.log", server.slug));
         let lines = crate::sys::logfile::tail(&path, wanted.min(LOG_LINES_MAX));
         send(exchange, 200, &json!({"lines": lines}));

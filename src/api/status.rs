@@ -155,6 +155,7 @@ fn used_inside(engines: &Engines, engine: &Endpoint, id: &str, patience: &Patien
 /// One server as it is now. `outlook`: who waits for a start, and how long still.
 pub fn row(server: &Arc<Server>, router: &Router, outlook: &[(ServerName, Duration)]) -> Status {
     let mut row = (*server.status()).clone();
+    row.report = server.report().filter(|_| row.state == "auto_disabled");
     row.calls = server.link().map_or(0, |link| link.waiting()) + router.early.waiting_for(&server.name);
     if row.state == "queued"
         && let Some(place) = outlook.iter().position(|(name, _)| *name == server.name)

@@ -28,6 +28,8 @@ pub enum FaultKind {
     SpawnFailed,
     /// The process ended by itself with an exit code.
     Exited,
+    /// What its launcher was to fetch does not exist: a package, or a version of it.
+    PackageNotFound,
     /// The process ended by a signal that was not ours.
     Signaled,
     /// The process closed its stdout and cannot answer any more.
@@ -89,7 +91,7 @@ pub enum FaultKind {
 }
 
 impl FaultKind {
-    pub const ALL: [FaultKind; 37] = [
+    pub const ALL: [FaultKind; 38] = [
         FaultKind::BadConfig,
         FaultKind::NotSupported,
         FaultKind::NotFound,
@@ -98,6 +100,7 @@ impl FaultKind {
         FaultKind::HostResources,
         FaultKind::SpawnFailed,
         FaultKind::Exited,
+        FaultKind::PackageNotFound,
         FaultKind::Signaled,
         FaultKind::StdoutClosed,
         FaultKind::ConnectTimeout,
@@ -140,6 +143,7 @@ impl FaultKind {
             FaultKind::HostResources => "host_resources",
             FaultKind::SpawnFailed => "spawn_failed",
             FaultKind::Exited => "exited",
+            FaultKind::PackageNotFound => "package_not_found",
             FaultKind::Signaled => "signaled",
             FaultKind::StdoutClosed => "stdout_closed",
             FaultKind::ConnectTimeout => "connect_timeout",

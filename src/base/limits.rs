@@ -175,6 +175,37 @@ pub const SERVER_LOG_BYTES_MAX: u64 = 5 << 20;
 /// Size of the daemon's own log file before it is rotated once (`.1`).
 pub const MAIN_LOG_BYTES_MAX: u64 = 10 << 20;
 
+/// Lines of all logs that wait for the disk; a log that is noisy takes half of what is free of it. 4 MiB: several seconds
+/// of what servers say at their worst; what there is no room for is counted, and said in its log.
+pub const LOG_WAITING_BYTES_MAX: usize = 4 << 20;
+
+/// What each of them may hold whatever the others do: a line of the longest, and some; and the main log.
+pub const LOG_WAITING_BYTES_OWN: usize = 8 << 10;
+pub const MAIN_LOG_WAITING_BYTES: usize = 256 << 10;
+
+const _: () = assert!(LOG_WAITING_BYTES_OWN > STDERR_LINE_BYTES_MAX);
+
+/// What we say ourselves in an hour, and go on saying for days, in the main log and in those of servers. Together below
+/// 1 MB; more is left out, and counted.
+pub const MAIN_LOG_BYTES_PER_HOUR: u32 = 400 << 10;
+pub const NOTES_BYTES_PER_HOUR: u32 = 450 << 10;
+
+/// A report about a server that was given up has so many of its last tries and lines, and of lines so many bytes of its
+/// log are looked through.
+pub const REPORT_ATTEMPTS_MAX: usize = 10;
+pub const REPORT_LINES_MAX: usize = 50;
+pub const REPORT_LOG_BYTES_MAX: u64 = 64 << 10;
+
+/// Reports of one server, and of all, that are kept; the oldest go. 200: an incident of all servers of a large config.
+pub const REPORTS_OF_ONE_MAX: usize = 3;
+pub const REPORTS_MAX: usize = 200;
+
+/// How long a line that says of an error waits until it is on the disk: it may be the last. 100 ms: a write takes µs.
+pub const LOG_SETTLE: Duration = Duration::from_millis(100);
+
+/// How long the end of the daemon waits for its logs.
+pub const LOG_END_PATIENCE: Duration = Duration::from_millis(500);
+
 /// Nesting of JSON that we look into.
 pub const JSON_DEPTH_MAX: usize = 127;
 

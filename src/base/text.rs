@@ -14,6 +14,19 @@ pub fn span(d: Duration) -> String {
     }
 }
 
+/// `1,234,567`
+pub fn count(n: u64) -> String {
+    let digits = n.to_string();
+    let mut out = String::new();
+    for (at, digit) in digits.chars().enumerate() {
+        if at > 0 && (digits.len() - at).is_multiple_of(3) {
+            out.push(',');
+        }
+        out.push(digit);
+    }
+    out
+}
+
 /// At most `max` characters; what is cut ends in `…`. Control characters become spaces.
 pub fn shorten(text: &str, max: usize) -> String {
     let clean = text.chars().map(|c| if c.is_control() { ' ' } else { c });
@@ -70,6 +83,15 @@ mod tests {
         check(200_000, "3m20s");
         check(7_500_000, "2h05m");
         check(367_200_000, "4d06h");
+    }
+
+    #[test]
+    fn counts() {
+        let check = |n, text| assert_eq!(count(n), text);
+        check(0, "0");
+        check(999, "999");
+        check(1_000, "1,000");
+        check(12_345_678, "12,345,678");
     }
 
     #[test]

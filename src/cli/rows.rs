@@ -33,6 +33,8 @@ pub struct ServerRow {
     pub place_in_line: Option<usize>,
     pub starts_in_ms: Option<u64>,
     pub reason: Option<Trouble>,
+    /// The file that says why it was given up.
+    pub report: Option<String>,
 }
 
 #[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize)]
@@ -136,6 +138,7 @@ pub fn why(row: &ServerRow, now: Wall) -> Option<String> {
         });
     }
     if given_up {
+        parts.extend(row.report.iter().map(|report| format!("report: {report}")));
         parts.push(format!("try now with: mcpvisor upstream restart {}", row.name));
     }
     (!parts.is_empty()).then(|| parts.join("; "))

@@ -42,7 +42,10 @@ pub fn run(given: &Given, _: &mut Out) -> Outcome {
     spawn::seal_inherited_fds();
     spawn::raise_nofile();
     let to = if setup.ephemeral { To::File } else { To::FileAndStderr };
-    logging::start(setup.config.log_level, &setup.state_dir.join("logs"), &setup.config.logging, to);
+    let logs =
+        logging::start(setup.config.log_level, &setup.state_dir.join("logs"), &setup.config.logging, to);
+    let logs =
+        logs.map_err(|error| Failure::new(Exit::Failed, format!("start the log's thread: {error}")))?;
     if let Some(path) = &setup.path {
         let count = setup.config.servers.len();
         let plural = if count == 1 { "" } else { "s" };
@@ -55,7 +58,9 @@ pub fn run(given: &Given, _: &mut Out) -> Outcome {
         true => log::info!("serves mcpvisor stdio, until its last session is over"),
         false => show_start(&setup, started),
     };
-    match serve::run(&setup, Some(link), started) {
+    let outcome = serve::run(&setup, Some(link), &logs, started);
+    logging::finish(&logs);
+    match outcome {
         Ok(Ended::InOrder) => Ok(Exit::Ok),
         Ok(Ended::OutOfTime) => {
             Err(Failure::new(Exit::Failed, "shut down: some servers did not end in time"))

@@ -13,7 +13,8 @@
 
 use super::isolation::recipe;
 use super::{
-    AutoDisable, Cleanup, Config, Connections, Isolation, Launch, Logging, Recovery, ServerConfig, Shutdown,
+    AutoDisable, Cleanup, Config, Connections, Diagnostics, Isolation, Launch, Logging, Recovery,
+    ServerConfig, Shutdown,
 };
 use crate::base::fault::Fault;
 use crate::base::id::ServerName;
@@ -240,6 +241,8 @@ fn entries(before: Within<'_>, after: Within<'_>, found: &mut Found) {
         isolation,
         engine,
         cidfile_timeout,
+        // What is in force is compared, below.
+        auto_disable: _,
         // Where it stands says nothing of what it is.
         line: _,
         column: _,
@@ -294,17 +297,45 @@ fn entries(before: Within<'_>, after: Within<'_>, found: &mut Found) {
         [cidfile_timeout, &is.cidfile_timeout],
         [runs(old, was), runs(new, is)],
     );
+    given_up(before, after, found);
     of_all(old, new, lives_on_an_engine(was) || lives_on_an_engine(is), found);
+}
+
+/// When it is given up, and what is written of that: the keys are the same in the entry and above it.
+fn given_up(before: Within<'_>, after: Within<'_>, found: &mut Found) {
+    let (was, is) = (before.0.auto_disable(before.1), after.0.auto_disable(after.1));
+    for (key, differs) in auto_disables(&was, &is) {
+        found.retune(key, &differs, &false);
+    }
+    for (key, differs) in diagnostics(&before.0.diagnostics, &after.0.diagnostics) {
+        found.retune(key, &differs, &false);
+    }
+}
+
+fn auto_disables(was: &AutoDisable, is: &AutoDisable) -> [(&'static str, bool); 6] {
+    let AutoDisable { enabled, failure_threshold, window, startup_attempts, probation, generate_reports } =
+        was;
+    [
+        ("auto_disable.enabled", *enabled != is.enabled),
+        ("auto_disable.failure_threshold", *failure_threshold != is.failure_threshold),
+        ("auto_disable.window_minutes", *window != is.window),
+        ("auto_disable.startup_attempts", *startup_attempts != is.startup_attempts),
+        ("auto_disable.probation", *probation != is.probation),
+        ("auto_disable.generate_reports", *generate_reports != is.generate_reports),
+    ]
+}
+
+fn diagnostics(was: &Diagnostics, is: &Diagnostics) -> [(&'static str, bool); 3] {
+    let Diagnostics { enabled, report_directory, keep_reports } = was;
+    [
+        ("diagnostics.enabled", *enabled != is.enabled),
+        ("diagnostics.report_directory", *report_directory != is.report_directory),
+        ("diagnostics.keep_reports_days", *keep_reports != is.keep_reports),
+    ]
 }
 
 /// Settings without a value of the entry's own.
 fn of_all(old: &Config, new: &Config, on_engine: bool, found: &mut Found) {
-    let AutoDisable { enabled, failure_threshold, window, startup_attempts, probation } = &old.auto_disable;
-    found.retune("auto_disable.enabled", enabled, &new.auto_disable.enabled);
-    found.retune("auto_disable.failure_threshold", failure_threshold, &new.auto_disable.failure_threshold);
-    found.retune("auto_disable.window_minutes", window, &new.auto_disable.window);
-    found.retune("auto_disable.startup_attempts", startup_attempts, &new.auto_disable.startup_attempts);
-    found.retune("auto_disable.probation", probation, &new.auto_disable.probation);
     let retry = "connection_management.retry_backoff_max_seconds";
     found.retune(retry, &old.connections.retry_backoff_max, &new.connections.retry_backoff_max);
     let Cleanup { process_kill_timeout: _, verify_timeout, docker_timeout, verify } = &old.cleanup;
@@ -477,6 +508,7 @@ fn settings(old: &Config, new: &Config) -> Vec<Setting> {
         call_timeout,
         connections,
         auto_disable,
+        diagnostics,
         cleanup,
         cidfile_timeout,
         recovery,
@@ -491,10 +523,11 @@ fn settings(old: &Config, new: &Config) -> Vec<Setting> {
     note("api_key", Effect::Now, *api_key != new.api_key);
     note("trusted_hosts", Effect::Now, *trusted_hosts != new.trusted_hosts);
     note("logging.level", Effect::Now, *log_level != new.log_level);
-    let Logging { json, max_size_mb, max_files } = logging;
+    let Logging { json, max_size_mb, max_files, max_total_mb } = logging;
     note("logging.format", Effect::AfterRestart, *json != new.logging.json);
     note("logging.max_size_mb", Effect::AfterRestart, *max_size_mb != new.logging.max_size_mb);
     note("logging.max_files", Effect::AfterRestart, *max_files != new.logging.max_files);
+    note("logging.max_total_mb", Effect::Now, *max_total_mb != new.logging.max_total_mb);
     note("list_wait", Effect::Now, *list_wait != new.list_wait);
     note("idle_timeout", Effect::Now, *idle_timeout != new.idle_timeout);
     note("call_timeout", Effect::Now, *call_timeout != new.call_timeout);
@@ -513,16 +546,10 @@ fn settings(old: &Config, new: &Config) -> Vec<Setting> {
         ("connection_management.retry_backoff_max_seconds", *retry_backoff_max != now.retry_backoff_max),
     ];
     keys.into_iter().for_each(|(key, differs)| note(key, Effect::Now, differs));
-    let AutoDisable { enabled, failure_threshold, window, startup_attempts, probation } = auto_disable;
-    let now = &new.auto_disable;
-    let keys = [
-        ("auto_disable.enabled", *enabled != now.enabled),
-        ("auto_disable.failure_threshold", *failure_threshold != now.failure_threshold),
-        ("auto_disable.window_minutes", *window != now.window),
-        ("auto_disable.startup_attempts", *startup_attempts != now.startup_attempts),
-        ("auto_disable.probation", *probation != now.probation),
-    ];
-    keys.into_iter().for_each(|(key, differs)| note(key, Effect::Now, differs));
+    auto_disables(auto_disable, &new.auto_disable)
+        .into_iter()
+        .chain(self::diagnostics(diagnostics, &new.diagnostics))
+        .for_each(|(key, differs)| note(key, Effect::Now, differs));
     let Cleanup { process_kill_timeout, verify_timeout, docker_timeout, verify } = cleanup;
     let now = &new.cleanup;
     let keys = [

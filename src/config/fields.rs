@@ -132,25 +132,41 @@ impl<'t> Fields<'t> {
 
     /// `true` or `false`; anything else is reported, and as good as missing.
     pub fn flag(&mut self, name: &'static str, default: bool, notes: &mut Notes) -> bool {
-        let Some(field) = self.take(name) else { return default };
-        let Value::Bool(flag) = field.node.value else {
-            notes.error(&field.spot, field.unexpected("true or false"), format!("{default} is used"));
-            return default;
-        };
-        flag
+        self.flag_or(name, default, notes).unwrap_or(default)
     }
 
-    /// A whole number within a range; anything else is reported, and as good as missing. `default` as it is said.
+    /// The same, where one that is missing means something else than any value; `instead` is what is used then.
+    pub fn flag_or(&mut self, name: &'static str, instead: impl Display, notes: &mut Notes) -> Option<bool> {
+        let field = self.take(name)?;
+        let Value::Bool(flag) = field.node.value else {
+            notes.error(&field.spot, field.unexpected("true or false"), format!("{instead} is used"));
+            return None;
+        };
+        Some(flag)
+    }
+
+    /// A whole number within a range; anything else is reported, and as good as missing.
     pub fn count(
         &mut self,
         name: &'static str,
         range: RangeInclusive<u32>,
-        default: impl Display,
+        default: u32,
+        notes: &mut Notes,
+    ) -> u32 {
+        self.count_or(name, range, default, notes).unwrap_or(default)
+    }
+
+    /// The same, where one that is missing means something else than any value; `instead` is what is used then.
+    pub fn count_or(
+        &mut self,
+        name: &'static str,
+        range: RangeInclusive<u32>,
+        instead: impl Display,
         notes: &mut Notes,
     ) -> Option<u32> {
         let field = self.take(name)?;
         let Value::Number(text) = &field.node.value else {
-            notes.error(&field.spot, field.unexpected("a number"), format!("{default} is used"));
+            notes.error(&field.spot, field.unexpected("a number"), format!("{instead} is used"));
             return None;
         };
         // Through a float, so that 10.0 is 10; a u32 fits into one exactly.
@@ -160,7 +176,7 @@ impl<'t> Fields<'t> {
             return Some(number as u32);
         }
         let message = format!("expected a whole number from {low} to {high}");
-        notes.error(&field.spot, message, format!("{default} is used"));
+        notes.error(&field.spot, message, format!("{instead} is used"));
         None
     }
 

@@ -46,8 +46,6 @@ const fn fact(name: &'static str) -> Key {
 pub const SERVER: &[Key] = &[
     key("enabled_tools", Standing::Later("all its tools are offered")),
     key("disabled_tools", Standing::Later("all its tools are offered")),
-    later("auto_disable"),
-    later("auto_disable_threshold"),
     later("keep_processes"),
     later("oauth"),
     later("overlap"),
@@ -55,6 +53,7 @@ pub const SERVER: &[Key] = &[
     later("sharing"),
     // Other programs' names for what we have.
     instead("arguments", "`args`"),
+    instead("auto_disable_threshold", "`auto_disable.failure_threshold`"),
     instead("cmd", "`command`"),
     instead("environment", "`env`"),
     instead("init_timeout", "`connection_timeout`"),
@@ -86,7 +85,6 @@ pub const SERVER: &[Key] = &[
 /// Of the file.
 pub const GLOBAL: &[Key] = &[
     key("$schema", Standing::Silent),
-    later("diagnostics"),
     key("disable_management", Standing::Later("management is not disabled")),
     key("enable_lazy_loading", Standing::Later("servers are started at once")),
     instead("groups", "`groups` in each entry of `mcpServers`"),
@@ -169,8 +167,6 @@ pub const GLOBAL: &[Key] = &[
     foreign("update_check"),
 ];
 
-pub const AUTO_DISABLE: &[Key] = &[later("generate_reports")];
-
 /// Of `docker_isolation`.
 pub const DOCKER_ISOLATION: &[Key] = &[
     instead("timeout", "`connection_management.connection_timeout_seconds`, or `pull_timeout` here"),
@@ -205,7 +201,7 @@ mod tests {
 
     #[test]
     fn no_key_is_listed_twice() {
-        for table in [SERVER, GLOBAL, AUTO_DISABLE, DOCKER_ISOLATION, ISOLATION, LOGGING] {
+        for table in [SERVER, GLOBAL, DOCKER_ISOLATION, ISOLATION, LOGGING] {
             let mut names: Vec<_> = table.iter().map(|key| key.name).collect();
             names.sort_unstable();
             assert!(names.windows(2).all(|pair| pair[0] != pair[1]), "{names:?}");

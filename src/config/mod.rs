@@ -10,6 +10,7 @@
 //! server.rs   mcpServers, entry by entry                    fields.rs taking an object apart, key by key
 //! launch.rs   what an entry runs                            keys.rs   known keys that are not read
 //! remote.rs   a remote server: url, headers                listen.rs addresses
+//! auto_disable.rs  when a server is given up
 //! isolation.rs  servers in containers
 //! docker_run  a `docker run` made ours
 //! template.rs ${env:NAME}, ~                                notes.rs  findings, problems
@@ -29,6 +30,7 @@ pub mod locate;
 pub mod report;
 pub mod template;
 
+mod auto_disable;
 mod fields;
 mod hooks;
 mod keys;
@@ -81,6 +83,7 @@ pub struct Config {
     pub call_timeout: Duration,
     pub connections: Connections,
     pub auto_disable: AutoDisable,
+    pub diagnostics: Diagnostics,
     pub cleanup: Cleanup,
     /// How long a `docker run` of the user may take to say which container it made.
     pub cidfile_timeout: Duration,
@@ -102,6 +105,8 @@ pub struct Logging {
     pub max_size_mb: Option<u32>,
     /// Files of each log beside the one that is written.
     pub max_files: u32,
+    /// What the logs of all servers may hold together.
+    pub max_total_mb: u32,
 }
 
 /// `connection_management`
@@ -128,6 +133,28 @@ pub struct AutoDisable {
     pub startup_attempts: u32,
     /// A server that was given up is tried once in a while, at growing intervals.
     pub probation: bool,
+    /// Why it was given up is written into a file of its own.
+    pub generate_reports: bool,
+}
+
+/// `auto_disable` of one server; nothing means the global value.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct OwnAutoDisable {
+    pub enabled: Option<bool>,
+    pub failure_threshold: Option<u32>,
+    pub window: Option<Duration>,
+    pub startup_attempts: Option<u32>,
+    pub probation: Option<bool>,
+    pub generate_reports: Option<bool>,
+}
+
+/// `diagnostics`
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Diagnostics {
+    pub enabled: bool,
+    /// As written; `~` expands at use. Nothing means `reports` in the state directory.
+    pub report_directory: Option<String>,
+    pub keep_reports: Duration,
 }
 
 /// `resource_cleanup`
@@ -219,6 +246,7 @@ pub struct ServerConfig {
     /// Its own engine; see [`Config::engine`].
     pub engine: Option<Template>,
     pub cidfile_timeout: Option<Duration>,
+    pub auto_disable: OwnAutoDisable,
     /// Where the entry stands in the file. Entries that differ only here (and in what `problem` says of it) are
     /// the same to whoever compares two configs.
     pub line: usize,
@@ -295,6 +323,19 @@ impl Config {
         server.idle_timeout.unwrap_or(self.idle_timeout)
     }
 
+    /// When this server is given up.
+    pub fn auto_disable(&self, server: &ServerConfig) -> AutoDisable {
+        let (all, own) = (&self.auto_disable, &server.auto_disable);
+        AutoDisable {
+            enabled: own.enabled.unwrap_or(all.enabled),
+            failure_threshold: own.failure_threshold.unwrap_or(all.failure_threshold),
+            window: own.window.unwrap_or(all.window),
+            startup_attempts: own.startup_attempts.unwrap_or(all.startup_attempts),
+            probation: own.probation.unwrap_or(all.probation),
+            generate_reports: own.generate_reports.unwrap_or(all.generate_reports),
+        }
+    }
+
     /// From the request to stop this server until SIGKILL.
     pub fn stop_grace(&self, server: &ServerConfig) -> Duration {
         server.stop_grace.unwrap_or(self.cleanup.process_kill_timeout)
@@ -312,7 +353,7 @@ impl Default for Config {
             api_key: None,
             trusted_hosts: Vec::new(),
             log_level: log::LevelFilter::Info,
-            logging: Logging { json: false, max_size_mb: None, max_files: 1 },
+            logging: Logging { json: false, max_size_mb: None, max_files: 1, max_total_mb: 1024 },
             list_wait: seconds(2),
             idle_timeout: seconds(300),
             call_timeout: seconds(120),
@@ -328,6 +369,12 @@ impl Default for Config {
                 window: seconds(30 * 60),
                 startup_attempts: 3,
                 probation: true,
+                generate_reports: true,
+            },
+            diagnostics: Diagnostics {
+                enabled: true,
+                report_directory: None,
+                keep_reports: seconds(30 * 24 * 3600),
             },
             cleanup: Cleanup {
                 process_kill_timeout: seconds(5),

@@ -4,11 +4,10 @@ use super::fields::{Field, Fields};
 use super::notes::{Notes, Spot, finding};
 use super::span::{self, Allowed, Unit, short};
 use super::template::Template;
-use super::{AutoDisable, Cleanup, Config, Connections, Logging, Recovery, Shutdown};
-use super::{hooks, isolation, json, keys, listen, server};
+use super::{Cleanup, Config, Connections, Logging, Recovery, Shutdown};
+use super::{auto_disable, hooks, isolation, json, keys, listen, server};
 use crate::base::finding::{Finding, Severity};
 use crate::base::limits::CONFIG_BYTES_MAX;
-use std::ops::RangeInclusive;
 use std::time::Duration;
 
 /// Reads a config. `file` is what the findings call it. Never fails; see [`Config::usable`].
@@ -65,7 +64,7 @@ fn settings(mut fields: Fields, notes: &mut Notes) -> Option<Config> {
     let config = Config {
         usable: true,
         listen: listen(&mut fields, matches!(api_key, Ok(Some(_))), notes).unwrap_or(default.listen),
-        data_dir: data_dir(&mut fields, notes),
+        data_dir: path(&mut fields, "data_dir", notes),
         trusted_hosts: trusted_hosts(&mut fields, notes),
         log_level: level.unwrap_or(default.log_level),
         logging,
@@ -73,7 +72,8 @@ fn settings(mut fields: Fields, notes: &mut Notes) -> Option<Config> {
         idle_timeout: span(&mut fields, &["idle_timeout"], Allowed::SOME, default.idle_timeout, notes),
         call_timeout: span(&mut fields, &call_names, Allowed::SOME, default.call_timeout, notes),
         connections: connections(&mut fields, default.connections, notes),
-        auto_disable: auto_disable(&mut fields, default.auto_disable, notes),
+        auto_disable: auto_disable::of_all(&mut fields, &default.auto_disable, notes),
+        diagnostics: auto_disable::diagnostics(&mut fields, &default.diagnostics, notes),
         cleanup: cleanup(&mut fields, default.cleanup, notes),
         cidfile_timeout: span(
             &mut fields,
@@ -144,8 +144,9 @@ fn listen(fields: &mut Fields, has_key: bool, notes: &mut Notes) -> Option<Strin
     }
 }
 
-fn data_dir(fields: &mut Fields, notes: &mut Notes) -> Option<String> {
-    let field = fields.take("data_dir")?;
+/// A path of the host; nothing where it is missing or cannot be one.
+pub fn path(fields: &mut Fields, name: &'static str, notes: &mut Notes) -> Option<String> {
+    let field = fields.take(name)?;
     let Some(text) = field.text().filter(|text| !text.contains('\0')) else {
         notes.error(&field.spot, field.unexpected("a path"), "the default is used");
         return None;
@@ -202,8 +203,9 @@ fn logging(fields: &mut Fields, default: Logging, notes: &mut Notes) -> (Option<
     });
     let logging = Logging {
         json,
-        max_size_mb: part.count("max_size_mb", 1..=1024, "the default", notes),
-        max_files: count(part, "max_files", 0..=20, default.max_files, notes),
+        max_size_mb: part.count_or("max_size_mb", 1..=1024, "the default", notes),
+        max_files: part.count("max_files", 0..=20, default.max_files, notes),
+        max_total_mb: part.count("max_total_mb", 1..=1 << 20, default.max_total_mb, notes),
     };
     section.finish(keys::LOGGING, notes);
     (level, logging)
@@ -214,8 +216,7 @@ fn connections(fields: &mut Fields, default: Connections, notes: &mut Notes) -> 
     let part = &mut section;
     let health = ["health_check_interval_seconds"];
     let connections = Connections {
-        concurrent_max: count(
-            part,
+        concurrent_max: part.count(
             "max_concurrent_connections",
             1..=1000,
             default.concurrent_max as u32,
@@ -233,22 +234,6 @@ fn connections(fields: &mut Fields, default: Connections, notes: &mut Notes) -> 
     };
     section.finish(&[], notes);
     connections
-}
-
-fn auto_disable(fields: &mut Fields, default: AutoDisable, notes: &mut Notes) -> AutoDisable {
-    let mut section = fields.section("auto_disable", notes);
-    let part = &mut section;
-    let auto_disable = AutoDisable {
-        enabled: part.flag("enabled", default.enabled, notes),
-        failure_threshold: count(part, "failure_threshold", 1..=1000, default.failure_threshold, notes),
-        window: part
-            .span(&["window_minutes"], Unit::Minutes, Allowed::SECONDS, "30m", notes)
-            .unwrap_or(default.window),
-        startup_attempts: count(part, "startup_attempts", 1..=1000, default.startup_attempts, notes),
-        probation: part.flag("probation", default.probation, notes),
-    };
-    section.finish(keys::AUTO_DISABLE, notes);
-    auto_disable
 }
 
 fn cleanup(fields: &mut Fields, default: Cleanup, notes: &mut Notes) -> Cleanup {
@@ -280,8 +265,7 @@ fn recovery(fields: &mut Fields, default: Recovery, notes: &mut Notes) -> Recove
         health_check_timeout: span(part, &health, Allowed::SOME, default.health_check_timeout, notes),
         cleanup_timeout: span(part, &["cleanup_timeout"], Allowed::SOME, default.cleanup_timeout, notes),
         polling_intervals: intervals(part, notes).unwrap_or(default.polling_intervals),
-        max_reconnect_attempts: count(
-            part,
+        max_reconnect_attempts: part.count(
             "max_reconnect_attempts",
             0..=100,
             default.max_reconnect_attempts,
@@ -331,14 +315,4 @@ fn span(
     notes: &mut Notes,
 ) -> Duration {
     fields.span(names, Unit::Seconds, allowed, &short(default), notes).unwrap_or(default)
-}
-
-fn count(
-    fields: &mut Fields,
-    name: &'static str,
-    range: RangeInclusive<u32>,
-    default: u32,
-    notes: &mut Notes,
-) -> u32 {
-    fields.count(name, range, default, notes).unwrap_or(default)
 }

@@ -7,7 +7,7 @@ use super::fields::{Field, Fields};
 use super::json::{Node, Value};
 use super::notes::Notes;
 use super::span::{Allowed, Unit};
-use super::{Launch, ServerConfig, isolation, keys, launch};
+use super::{Launch, OwnAutoDisable, ServerConfig, auto_disable, isolation, keys, launch};
 use crate::base::fault::FaultKind;
 use crate::base::id::{ServerName, Slug};
 use crate::base::limits::{SERVER_NAME_CHARS_MAX, SERVERS_MAX};
@@ -151,6 +151,7 @@ fn read(entry: &Entry, slug: Slug, defaults: &isolation::Defaults, notes: &mut N
         isolation: None,
         engine: None,
         cidfile_timeout: None,
+        auto_disable: OwnAutoDisable::default(),
         line,
         column,
     };
@@ -187,6 +188,7 @@ fn read_fields(
     server.stop_grace = span("stop_grace", Allowed::ANY);
     server.idle_timeout = span("idle_timeout", Allowed::SOME);
     server.cidfile_timeout = span("cidfile_timeout_seconds", Allowed::SOME);
+    server.auto_disable = auto_disable::of_entry(&mut fields, notes);
     server.groups = groups(&mut fields, notes);
     server.client_features = client_features(&mut fields, notes);
     server.era = era(&mut fields, notes);

@@ -22,7 +22,7 @@ use crate::server::registry::Registry;
 use crate::server::sleep::Sleep;
 use crate::server::supervisor::{self, Afterwards, Charge, Habits, Home, Terms};
 use crate::store::Store;
-use crate::sys::logfile::LogFile;
+use crate::sys::logs::Logs;
 use crossbeam_channel::{Receiver, Sender, bounded};
 use std::collections::BTreeMap;
 use std::convert::Infallible;
@@ -37,6 +37,10 @@ pub struct House {
     pub ear: Arc<Ear>,
     pub needed: Arc<Needed>,
     pub logs: PathBuf,
+    /// Who writes them.
+    pub log_files: Logs,
+    /// Where the reports are, if the config says nothing else.
+    pub reports: PathBuf,
     pub containers: Arc<Containers>,
     pub store: Store,
     pub host: Arc<Host>,
@@ -82,6 +86,7 @@ impl Fleet {
         let all: Result<Vec<_>, Fault> =
             config.servers.iter().map(|entry| fleet.launch(&settings, entry)).collect();
         fleet.servers.set(all?);
+        fleet.bound_logs();
         Ok((fleet, over))
     }
 
@@ -129,7 +134,14 @@ impl Fleet {
         self.config = config;
         self.house.board.lists_changed();
         self.house.board.post();
+        self.bound_logs();
         faults
+    }
+
+    /// Every server that is known has its log open, so that the others are seen to be nobody's.
+    fn bound_logs(&self) {
+        let bytes = u64::from(self.config.logging.max_total_mb) << 20;
+        self.house.log_files.bound(self.house.logs.clone(), bytes);
     }
 
     /// A supervisor rests. `true`: somebody waited for that, and was started.
@@ -224,7 +236,7 @@ impl Fleet {
             terms: self.terms(settings, entry),
             traits: Traits {
                 ear: self.house.ear.clone(),
-                log: Some(LogFile::new(log, kept(&settings.logging, SERVER_LOG_BYTES_MAX))),
+                log: Some(self.house.log_files.open(log, kept(&settings.logging, SERVER_LOG_BYTES_MAX))),
             },
             keeper: self.house.keeper.clone(),
             store: Some(self.house.store.clone()),
@@ -256,13 +268,16 @@ impl Fleet {
             ceiling: launch::ceiling(settings, entry),
             place: (entry.line, entry.column),
             sleep: entry.lazy.then(sleep),
+            reports: launch::reports(settings, entry, &self.house.reports),
             program: launch::program_hash(entry),
             entry: launch::entry_hash(entry),
         };
         let (containers, settings, entry) = (self.house.containers.clone(), settings.clone(), entry.clone());
         let find_home = Box::new(move || {
             let home = containers.home(&settings, &entry);
-            Home { plan: containers.plan(&settings, &entry, &home), engine: home.watched().cloned() }
+            let (plan, engine) = (containers.plan(&settings, &entry, &home), home.watched().cloned());
+            let entry = entry.clone();
+            Home { plan, engine, secrets: Box::new(move || launch::secrets(&entry)) }
         });
         Terms { policy, manner, habits, find_home }
     }

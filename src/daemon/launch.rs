@@ -3,9 +3,11 @@
 use super::containers::Containers;
 use crate::base::fault::{Fault, FaultKind};
 use crate::base::id::{Life, fnv1a};
+use crate::base::redact::{self, Secrets};
 use crate::config::{Config, Launch, ServerConfig, Template, expand_home};
 use crate::reaper::mark::Marker;
 use crate::server::machine::Policy;
+use crate::server::report::Reports;
 use crate::server::starts::Ceiling;
 use crate::sys::spawn::Program;
 use std::path::{Path, PathBuf};
@@ -50,6 +52,76 @@ pub fn program(entry: &ServerConfig, marker: &Marker, life: Life) -> Result<Prog
             None => None,
         },
     })
+}
+
+/// What the entry gives its server that must not be read in a log: what is called a secret, and what a URL hides.
+pub fn secrets(entry: &ServerConfig) -> Secrets {
+    let lookup = |name: &str| std::env::var(name).ok();
+    let mut found = Vec::new();
+    // A variable that is missing gives no value, and no start.
+    let mut look = |name: &str, template: &Template| {
+        let Ok(value) = template.resolve(lookup) else { return };
+        found.extend(redact::in_urls(&value));
+        found.extend(template.variables().filter(|name| redact::is_secret_name(name)).filter_map(lookup));
+        if redact::is_secret_name(name) {
+            found.push(value);
+        }
+    };
+    match &entry.launch {
+        Launch::Process { command: _, args, env, working_dir: _ } => {
+            env.iter().for_each(|(name, value)| look(name, value));
+            let mut before = "";
+            for arg in args {
+                // `--token x`; `--token=x`, of which the value alone is looked for, too.
+                let raw = arg.raw();
+                look(if before.starts_with('-') && !before.contains('=') { before } else { "" }, arg);
+                if let Some((name, value)) = raw.split_once('=')
+                    && let Ok(value) = Template::parse(value)
+                {
+                    look(name, &value);
+                }
+                before = raw;
+            }
+        }
+        Launch::Remote { url, headers, protocol: _ } => {
+            look("", url);
+            // Whatever they are called: their values never show.
+            headers.iter().for_each(|(_, value)| look("token", value));
+            let words = |(_, value): &(String, Template)| value.resolve(lookup).ok();
+            found.extend(
+                headers
+                    .iter()
+                    .filter_map(words)
+                    .filter_map(|value| value.split_once(' ').map(|(_, token)| token.to_owned())),
+            );
+        }
+        Launch::Unsupported => {}
+    }
+    Secrets::new(found)
+}
+
+/// What is written should it be given up. `usual`: where, if the config says nothing.
+pub fn reports(config: &Config, entry: &ServerConfig, usual: &Path) -> Option<Reports> {
+    let diagnostics = &config.diagnostics;
+    let wanted = diagnostics.enabled && config.auto_disable(entry).generate_reports;
+    let dir = diagnostics.report_directory.as_ref();
+    wanted.then(|| Reports {
+        dir: dir.map_or_else(|| usual.to_owned(), |dir| expand_home(dir, home().as_deref())),
+        keep: diagnostics.keep_reports,
+        runs: shown(entry),
+    })
+}
+
+/// What an entry runs, as it is written: of secrets only their names.
+fn shown(entry: &ServerConfig) -> String {
+    match &entry.launch {
+        Launch::Process { command, args, .. } => {
+            let words: Vec<String> = std::iter::once(command).chain(args).map(Template::to_string).collect();
+            words.join(" ")
+        }
+        Launch::Remote { url, .. } => url.to_string(),
+        Launch::Unsupported => String::new(),
+    }
 }
 
 /// Stands for what is run, so that what was learnt of one program is not believed of another. Variables count as they are
@@ -121,7 +193,7 @@ pub fn home() -> Option<PathBuf> {
 /// The numbers of one server's machine.
 pub fn policy(config: &Config, entry: &ServerConfig) -> Policy {
     let plain = Policy::default();
-    let stop_grace = config.stop_grace(entry);
+    let (stop_grace, given_up) = (config.stop_grace(entry), config.auto_disable(entry));
     Policy {
         lazy: entry.lazy,
         connect_timeout: config.connection_timeout(entry),
@@ -131,12 +203,12 @@ pub fn policy(config: &Config, entry: &ServerConfig) -> Policy {
         verify_timeout: config.cleanup.verify_timeout,
         probe_every: config.health_check_interval(entry),
         retry_backoff_max: config.connections.retry_backoff_max.max(Duration::from_secs(1)),
-        auto_disable: config.auto_disable.enabled,
-        failure_threshold: config.auto_disable.failure_threshold as usize,
-        failure_window: config.auto_disable.window,
+        auto_disable: given_up.enabled,
+        failure_threshold: given_up.failure_threshold as usize,
+        failure_window: given_up.window,
         reconnect_attempts: config.recovery.max_reconnect_attempts,
-        startup_attempts: config.auto_disable.startup_attempts as usize,
-        probation: config.auto_disable.probation,
+        startup_attempts: given_up.startup_attempts as usize,
+        probation: given_up.probation,
         ..plain
     }
 }
@@ -155,6 +227,45 @@ mod tests {
         let defaults =
             (policy(&plain, &plain.servers[0]).reconnect_attempts, Policy::default().reconnect_attempts);
         assert_eq!(defaults, (4, 4));
+    }
+
+    #[test]
+    fn an_entry_says_itself_when_it_is_given_up() {
+        let text = r#"{ "auto_disable": { "failure_threshold": 7, "probation": false }, "mcpServers": {
+            "own": { "command": "x", "auto_disable": { "failure_threshold": 2, "window_minutes": 5 } },
+            "plain": { "command": "x" },
+            "wrong": { "command": "x", "auto_disable": { "startup_attempts": "many", "enabled": false } } } }"#;
+        let (config, findings) = crate::config::parse(text, "mcp.json");
+        let words: Vec<String> = findings.iter().map(|finding| finding.hint.clone()).collect();
+        assert_eq!(words, ["the global value is used"]);
+        let all: Vec<_> = config.servers.iter().map(|entry| policy(&config, entry)).collect();
+        let facts = |policy: &Policy| {
+            let minutes = policy.failure_window.as_secs() / 60;
+            (
+                policy.auto_disable,
+                policy.failure_threshold,
+                minutes,
+                policy.startup_attempts,
+                policy.probation,
+            )
+        };
+        assert_eq!(facts(&all[0]), (true, 2, 5, 3, false));
+        assert_eq!(facts(&all[1]), (true, 7, 30, 3, false));
+        assert_eq!(facts(&all[2]), (false, 7, 30, 3, false));
+    }
+
+    #[test]
+    fn what_a_log_must_not_show() {
+        let text = r#"{ "mcpServers": {
+            "here": { "command": "x", "env": { "API_KEY": "key-of-the-api", "LANG": "en_US.UTF-8",
+                "DB": "postgres://me:pass-of-db@host/x" }, "args": ["--token", "token-of-args", "--secret=secret-of-args",
+                "--name", "name-of-args", "-v"] },
+            "there": { "url": "https://host/mcp?token=token-of-url", "headers": { "X": "Bearer token-of-header" } } } }"#;
+        let (config, _) = crate::config::parse(text, "mcp.json");
+        let hidden = |n: usize, text: &str| secrets(&config.servers[n]).hide(text).into_owned();
+        let here = "key-of-the-api en_US.UTF-8 pass-of-db token-of-args secret-of-args name-of-args";
+        assert_eq!(hidden(0, here), "*** en_US.UTF-8 *** *** *** name-of-args");
+        assert_eq!(hidden(1, "token-of-url token-of-header"), "*** ***");
     }
 
     #[test]

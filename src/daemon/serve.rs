@@ -30,6 +30,7 @@ use crate::server::host::Host;
 use crate::server::registry::Registry;
 use crate::store::Store;
 use crate::sys::cgroup::Cgroup;
+use crate::sys::logs::Logs;
 use crate::sys::{clock, kin, pages, thread};
 use crossbeam_channel::{Sender, unbounded};
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
@@ -57,7 +58,12 @@ pub struct Started<'a> {
 }
 
 /// The whole life of the daemon: calls `started` once the endpoint serves, and returns when it has shut down.
-pub fn run(setup: &Setup, mut guardian: Option<Link>, started: impl FnOnce(&Started<'_>)) -> Outcome {
+pub fn run(
+    setup: &Setup,
+    mut guardian: Option<Link>,
+    log_files: &Logs,
+    started: impl FnOnce(&Started<'_>),
+) -> Outcome {
     let failed = |fault| (fault, FAILED);
     let instance = match &mut guardian {
         Some(link) => link.instance(&setup.state_dir),
@@ -91,6 +97,8 @@ pub fn run(setup: &Setup, mut guardian: Option<Link>, started: impl FnOnce(&Star
         ear: clients.ear(),
         needed: clients.needed(),
         logs: logs.clone(),
+        log_files: log_files.clone(),
+        reports: instance.dir.join("reports"),
         containers: containers.clone(),
         store: store.clone(),
         host: host.clone(),

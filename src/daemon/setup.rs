@@ -168,6 +168,7 @@ fn demo_config() -> Config {
         isolation: None,
         engine: None,
         cidfile_timeout: None,
+        auto_disable: config::OwnAutoDisable::default(),
         line: 0,
         column: 0,
     };

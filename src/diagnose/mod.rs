@@ -1,5 +1,7 @@
 //! Floor 2: what a fault means for the server that has it.
 
+pub mod last_words;
+
 use crate::base::fault::FaultKind;
 
 /// Who can end a fault, and so what happens next.
@@ -27,6 +29,7 @@ pub fn class(kind: FaultKind) -> Class {
         | FaultKind::NeedsLogin => Class::Human,
         FaultKind::SpawnFailed
         | FaultKind::Exited
+        | FaultKind::PackageNotFound
         | FaultKind::Signaled
         | FaultKind::StdoutClosed
         | FaultKind::ConnectTimeout
@@ -63,6 +66,10 @@ pub fn class(kind: FaultKind) -> Class {
 pub fn is_certain(kind: FaultKind) -> bool {
     matches!(
         kind,
-        FaultKind::Exited | FaultKind::OomKilled | FaultKind::HandshakeFailed | FaultKind::Unhealthy
+        FaultKind::Exited
+            | FaultKind::PackageNotFound
+            | FaultKind::OomKilled
+            | FaultKind::HandshakeFailed
+            | FaultKind::Unhealthy
     )
 }

@@ -16,6 +16,7 @@ use crate::base::limits::{LINE_BYTES_MAX, STDERR_LINE_BYTES_MAX, STDERR_LINES_MA
 use crate::base::ring::Ring;
 use crate::base::text;
 use crate::base::time::Time;
+use crate::diagnose::last_words::{self, Says};
 use crate::sys::{clock, hold};
 use nix::errno::Errno;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
@@ -257,7 +258,8 @@ impl<'a, V: Vessel> Body<'a, V> {
         }
         let unfinished = self.stderr_lines.rest();
         if !unfinished.is_empty() {
-            self.last_words.push(String::from_utf8_lossy(&unfinished).into_owned());
+            let text = String::from_utf8_lossy(&unfinished);
+            self.last_words.push(self.server.secrets().hide_cut(&text).into_owned());
         }
         let early = if self.stopping { None } else { self.conversation.ended() };
         let fault = early.unwrap_or_else(|| self.epitaph(end));
@@ -272,11 +274,34 @@ impl<'a, V: Vessel> Body<'a, V> {
         if self.stopping {
             return Fault::new(FaultKind::Stopped, format!("{name} was stopped"));
         }
-        let hint = match end.hint.as_str() {
-            "" => format!("see: mcpvisor upstream logs {name}"),
-            hint => hint.to_owned(),
+        let (kind, hint) = match (self.said_at_its_start(end.kind), end.hint.as_str()) {
+            (Some(Says::NoPackage), _) => {
+                let hint = "correct its name or version in `args`; a private registry wants a login";
+                (FaultKind::PackageNotFound, hint.to_owned())
+            }
+            (Some(Says::NoImage), _) => {
+                let hint = "correct the image's name, pull or build it, or log in to its registry";
+                (FaultKind::ImageNotFound, hint.to_owned())
+            }
+            (None, "") => (end.kind, format!("see: mcpvisor upstream logs {name}")),
+            (None, hint) => (end.kind, hint.to_owned()),
         };
-        Fault::new(end.kind, format!("{name} {}{}", end.how, self.tail())).hint(hint)
+        Fault::new(kind, format!("{name} {}{}", end.how, self.tail())).hint(hint)
+    }
+
+    /// What a launcher that ended before its server began said of the reason.
+    fn said_at_its_start(&self, kind: FaultKind) -> Option<Says> {
+        if self.conversation.has_served() {
+            return None;
+        }
+        let lines: Vec<&str> = self.last_words.iter().map(String::as_str).collect();
+        let says = last_words::say(&lines)?;
+        // A command that only prints such words has not failed for that.
+        match says {
+            Says::NoPackage => kind == FaultKind::Exited,
+            Says::NoImage => kind == FaultKind::EngineError,
+        }
+        .then_some(says)
     }
 
     /// The last lines of stderr, for a message.
@@ -320,12 +345,15 @@ impl<'a, V: Vessel> Body<'a, V> {
     }
 }
 
-/// What came on stderr goes to the server's log, and is kept for what is said of its end.
+/// What came on stderr goes to the server's log, and is kept for what is said of its end; its secrets do not.
 fn stderr(lines: &mut Lines, words: &mut Ring<String>, server: &Server, bytes: &[u8]) {
+    let secrets = server.secrets();
     lines.feed(bytes, |line| {
-        let line = String::from_utf8_lossy(line).into_owned();
-        server.note(&format!("stderr: {line}"));
-        words.push(line);
+        let text = String::from_utf8_lossy(line);
+        let cut = line.len() >= STDERR_LINE_BYTES_MAX;
+        let text = if cut { secrets.hide_cut(&text) } else { secrets.hide(&text) };
+        server.said(&text);
+        words.push(text.into_owned());
     });
 }
 

@@ -252,13 +252,13 @@ impl Conversation {
     }
 
     /// Its first lists are complete.
-    fn has_served(&self) -> bool {
+    pub fn has_served(&self) -> bool {
         matches!(self.stage, Stage::Serving | Stage::GreetingAgain)
     }
 
     fn refused(&mut self, method: &str, error: &str) {
         let message = scan::find(error, "message").and_then(|span| scan::string(&error[span]));
-        let message = text::shorten(message.as_deref().unwrap_or(error), 200);
+        let message = text::shorten(&self.server.hide(message.as_deref().unwrap_or(error)), 200);
         if self.has_served() && method != "initialize" {
             log::warn!("{}: {method} was refused: {message}; its old list stays", self.server.name);
             return self.list_over();
@@ -483,7 +483,8 @@ impl Conversation {
     fn garbage(&mut self, line: &[u8], why: &str) {
         self.garbage += 1;
         if self.garbage <= 3 {
-            let shown = text::shorten(&String::from_utf8_lossy(&line[..line.len().min(400)]), 120);
+            let begin = String::from_utf8_lossy(&line[..line.len().min(400)]);
+            let shown = text::shorten(&self.server.secrets().hide_cut(&begin), 120);
             let line = if self.link.is_remote() { "a message of it" } else { "a line on its stdout" };
             log::warn!("{}: {line} is {why}: {shown}", self.server.name);
         }

@@ -6,12 +6,14 @@ use super::board::Board;
 use super::eras::{Eras, Setting};
 use super::link::Link;
 use super::machine::Event;
+use super::notes;
 use super::reconnect::Ask;
 use super::status::Status;
 use super::supervisor::{self, Change, Resting};
 use crate::base::fault::{Fault, FaultKind};
 use crate::base::id::{CallId, Life, ServerName, Slug};
-use crate::base::limits::LIST_AGAIN_MIN;
+use crate::base::limits::{LIST_AGAIN_MIN, LOG_SETTLE};
+use crate::base::redact::{self, Secrets};
 use crate::base::time::Time;
 use crate::engine::watched::Happened;
 use crate::mcp::caching::Caching;
@@ -20,9 +22,11 @@ use crate::mcp::features::Feature;
 use crate::mcp::handshake::Greeting;
 use crate::mcp::items::{Item, Kind};
 use crate::sys::clock;
-use crate::sys::logfile::LogFile;
+use crate::sys::logs::Log;
 use crossbeam_channel::Sender;
 use parking_lot::{Mutex, RwLock};
+use std::borrow::Cow;
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -68,7 +72,11 @@ pub struct Server {
     times: Mutex<(Time, Option<Time>)>,
     link: RwLock<Option<Arc<Link>>>,
     known: RwLock<Known>,
-    log: Option<Mutex<LogFile>>,
+    log: Option<Log>,
+    /// What must not be read in what it says, or in what is said of it.
+    secrets: RwLock<Arc<Secrets>>,
+    /// The file that says why it was given up last.
+    report: Mutex<Option<PathBuf>>,
 }
 
 /// What the server said of itself, kept across lives.
@@ -169,7 +177,7 @@ pub struct Manner {
 /// What a server is given for its whole time.
 pub struct Traits {
     pub ear: Arc<Ear>,
-    pub log: Option<LogFile>,
+    pub log: Option<Log>,
 }
 
 impl std::fmt::Debug for Server {
@@ -178,6 +186,12 @@ impl std::fmt::Debug for Server {
             .field("name", &self.name)
             .field("status", &self.status)
             .finish_non_exhaustive()
+    }
+}
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        redact::forget(self.slug.as_str(), self.secrets.get_mut());
     }
 }
 
@@ -197,7 +211,9 @@ impl Server {
             times: Mutex::new((Time::ZERO, None)),
             link: RwLock::new(None),
             known: RwLock::new(Known::default()),
-            log: log.map(Mutex::new),
+            log,
+            secrets: RwLock::default(),
+            report: Mutex::default(),
         }
     }
 
@@ -255,9 +271,21 @@ impl Server {
             // There is nothing to stop.
             return;
         }
+        // What it said of itself may be in it.
+        let report = if let Report::Event(event, Some(fault)) = report {
+            Report::Event(event, Some(self.hide_in(fault)))
+        } else {
+            report
+        };
         // A supervisor ends when its server is retired; nobody needs to hear of it after that.
         let _ = self.inbox.send(report);
         supervisor::wake(self);
+    }
+
+    fn hide_in(&self, fault: Fault) -> Fault {
+        let message = self.hide(&fault.message).into_owned();
+        let hint = self.hide(&fault.hint).into_owned();
+        Fault { message, hint, ..fault }
     }
 
     /// Whether it is off, and has no thread.
@@ -265,10 +293,60 @@ impl Server {
         self.resting.lock().is_some()
     }
 
-    /// One line for this server's log file.
-    pub fn note(&self, text: &str) {
+    /// A line of its stderr, of which its secrets were taken out, for its log file.
+    pub(super) fn said(&self, text: &str) {
         if let Some(log) = &self.log {
-            log.lock().line(text);
+            log.push(&[&clock::wall().rfc3339(), " stderr: ", text]);
+        }
+    }
+
+    /// One line of our own for it.
+    pub(super) fn note(&self, text: &str) {
+        if let Some(log) = &self.log
+            && let Some(line) = notes::fit(self.slug.as_str(), &self.hide(text))
+        {
+            log.push(&[&clock::wall().rfc3339(), " ", &line]);
+        }
+    }
+
+    /// Its log file, as far as it was written when this returns.
+    pub fn settle_log(&self) {
+        if let Some(log) = &self.log {
+            log.settle(LOG_SETTLE);
+        }
+    }
+
+    /// Its log file, and who writes it.
+    pub(super) fn log(&self) -> Option<&Log> {
+        self.log.as_ref()
+    }
+
+    /// The file that says why it was given up last.
+    pub fn report(&self) -> Option<String> {
+        self.report.lock().as_ref().map(|path| path.display().to_string())
+    }
+
+    /// That file is there, or is not any more.
+    pub(super) fn reported(&self, path: Option<PathBuf>) {
+        *self.report.lock() = path;
+        self.board.post();
+    }
+
+    /// The text without its secrets.
+    pub(super) fn hide<'t>(&self, text: &'t str) -> Cow<'t, str> {
+        self.secrets().hide(text)
+    }
+
+    pub(super) fn secrets(&self) -> Arc<Secrets> {
+        self.secrets.read().clone()
+    }
+
+    /// From now on these are its secrets.
+    pub(super) fn keep_secret(&self, secrets: Secrets) {
+        let mut own = self.secrets.write();
+        if **own != secrets {
+            *own = Arc::new(secrets);
+            redact::remember(self.slug.as_str(), &own);
         }
     }
 

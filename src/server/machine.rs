@@ -129,6 +129,9 @@ pub struct Server {
     newest: Life,
     /// Consecutive failures; the exponent of the backoff.
     streak: u32,
+    /// Starts in a row whose package does not exist.
+    #[serde(default)]
+    missing: u32,
     failures: u64,
     launches: u64,
     /// Its engine came back a while ago, and what fails since then may have come of that.
@@ -320,6 +323,7 @@ impl Server {
             not_before: None,
             newest: Life(0),
             streak: 0,
+            missing: 0,
             failures: 0,
             launches: 0,
             incident: None,
@@ -364,6 +368,7 @@ impl Server {
     fn forgive(&mut self) {
         self.tally.clear();
         self.streak = 0;
+        self.missing = 0;
         self.proven = false;
         self.given_up = 0;
         self.carried = None;

@@ -51,6 +51,8 @@ pub struct Status {
     pub given_up: u32,
     /// Why it is not running, where that is not `last_error`: what a person can do about it.
     pub reason: Option<Fault>,
+    /// The file that says why it was given up, while it is.
+    pub report: Option<String>,
     /// What it uses; only where it was asked for. Of a container nothing if its engine does not say it in time.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub usage: Option<Usage>,

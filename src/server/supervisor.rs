@@ -14,12 +14,15 @@ use super::link::Link;
 use super::machine::{self, Action, Event, Policy};
 use super::orders::{Order, Orders};
 use super::reconnect::Recovery;
+use super::report::{Attempt, Reports};
 use super::sleep::Sleep;
 use super::starts::Ceiling;
 use super::tape::Tape;
 use crate::base::fault::{Fault, FaultKind};
 use crate::base::id::{Life, ServerName, Slug};
-use crate::base::limits::INBOX_MESSAGES_MAX;
+use crate::base::limits::{INBOX_MESSAGES_MAX, REPORT_ATTEMPTS_MAX};
+use crate::base::redact::Secrets;
+use crate::base::ring::Ring;
 use crate::base::time::{Time, Wall};
 use crate::engine::outage::Cause;
 use crate::engine::watched::{self, Heard, Subscription, Watched};
@@ -33,6 +36,7 @@ use std::time::Duration;
 
 mod change;
 mod recovery;
+mod reporting;
 mod rest;
 mod words;
 
@@ -57,6 +61,8 @@ pub struct Home {
     pub plan: Box<Plan>,
     /// The engine that it lives on: while that is away, nothing is the server's fault.
     pub engine: Option<Arc<Watched>>,
+    /// What must not be read in its log; asked anew for every life, like the plan.
+    pub secrets: Box<dyn Fn() -> Secrets + Send>,
 }
 
 /// Finds the home of a server: asked when it is first wanted, so that one that is disabled touches no engine.
@@ -78,6 +84,8 @@ pub struct Habits {
     pub place: (usize, usize),
     /// It sleeps while nobody calls it.
     pub sleep: Option<Sleep>,
+    /// What is said of it should it be given up; nothing where no report is wanted.
+    pub reports: Option<Reports>,
     /// Stand for what it runs and for its entry: what was learnt of others is not believed of these.
     pub program: u64,
     pub entry: u64,
@@ -132,6 +140,7 @@ pub fn start(
         policy,
         find_home,
         plan: None,
+        secrets: None,
         next: None,
         leaving: false,
         keeper: charge.keeper,
@@ -145,6 +154,8 @@ pub fn start(
         container: None,
         progress: None,
         last_error,
+        attempts: Ring::new(REPORT_ATTEMPTS_MAX),
+        attempt_of: None,
         last_success: None,
         tape,
         retired: false,
@@ -156,6 +167,7 @@ pub fn start(
     if charge.wanted {
         supervisor.move_in();
     }
+    supervisor.find_report();
     if let Some(problem) = charge.problem {
         let event = Event::Block(Some(problem.kind));
         supervisor.take(Report::Event(event, Some(problem)));
@@ -174,6 +186,7 @@ struct Supervisor {
     find_home: Box<FindHome>,
     /// INVARIANT: there while it is wanted.
     plan: Option<Box<Plan>>,
+    secrets: Option<Box<dyn Fn() -> Secrets + Send>>,
     /// What its entry says now, while a life of what it said before is ending.
     next: Option<(Manner, Box<FindHome>)>,
     /// The config does not name it any more.
@@ -190,6 +203,10 @@ struct Supervisor {
     container: Option<String>,
     progress: Option<String>,
     last_error: Option<(Fault, Wall)>,
+    /// The last tries that failed.
+    attempts: Ring<Attempt>,
+    /// The life that the next of them will be of.
+    attempt_of: Option<Life>,
     last_success: Option<Wall>,
     tape: Tape,
     retired: bool,
@@ -317,6 +334,7 @@ impl Supervisor {
     fn step(&mut self, event: Event) {
         let now = clock::now();
         let before = (self.machine.state(), self.machine.phase());
+        let failures = self.machine.failures();
         let mut actions = Vec::new();
         let dice = fastrand::f64();
         if matches!(
@@ -325,12 +343,16 @@ impl Supervisor {
         ) {
             self.policy.host_ill = self.host.is_ill();
         }
-        if matches!(event, Event::Admitted(_)) {
+        if let Event::Admitted(life) = event {
+            self.attempt_of = Some(life);
             let failed_before = self.machine.consecutive_failures() > 0;
             self.policy.connect_timeout = self.history.starts.patience(self.habits.ceiling, failed_before);
         }
         self.machine = machine::step(self.machine.clone(), event, now, &self.policy, dice, &mut actions);
         self.tape.record(event, now, &self.policy, dice, &self.machine);
+        if self.machine.failures() > failures {
+            self.count_attempt();
+        }
         let after = (self.machine.state(), self.machine.phase());
         let left = self.freeze_or_thaw(before.1);
         self.clock_start(event, before.0, now);
@@ -485,6 +507,9 @@ impl Supervisor {
         let begun = Orders::new().and_then(|orders| {
             self.orders = Some((life, orders.clone()));
             let (server, keeper) = (self.server.clone(), self.keeper.clone());
+            if let Some(secrets) = &self.secrets {
+                server.keep_secret(secrets());
+            }
             let launch = match &self.plan {
                 Some(plan) => plan(life),
                 None => Err(Fault::new(FaultKind::Internal, "it has no home")),

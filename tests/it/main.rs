@@ -18,6 +18,7 @@ mod events;
 mod http;
 mod interop;
 mod kill;
+mod logs;
 mod modern;
 mod orphans;
 mod outage;

@@ -420,6 +420,7 @@ impl Server {
 
     pub(super) fn enter_ready(&mut self, life: Life, turn: &Turn<'_>) -> Phase {
         self.proven = true;
+        self.missing = 0;
         self.asleep = turn.policy.lazy;
         self.not_before = None;
         let unsettled = self.streak > 0 || self.incident.is_some();

@@ -2,6 +2,8 @@
 
 use super::{FindHome, Home, Supervisor, Tape, Terms};
 use crate::base::fault::Fault;
+use crate::base::limits::REPORT_ATTEMPTS_MAX;
+use crate::base::ring::Ring;
 use crate::server::handle::Manner;
 use crate::server::machine::Event;
 use crate::sys::clock;
@@ -67,7 +69,10 @@ impl Supervisor {
         }
         let failed = matches!(self.machine.state(), "backoff" | "waiting" | "parked" | "auto_disabled");
         match change.afterwards {
-            Afterwards::Renew => self.step(Event::Restart),
+            Afterwards::Renew => {
+                self.attempts = Ring::new(REPORT_ATTEMPTS_MAX);
+                self.step(Event::Restart);
+            }
             Afterwards::TryAgain if failed => self.step(Event::Restart),
             Afterwards::TryAgain | Afterwards::GoOn => {}
         }
@@ -92,8 +97,9 @@ impl Supervisor {
 
     /// Finds its home, and hears its engine from now on.
     pub(super) fn move_in(&mut self) {
-        let Home { plan, engine } = (self.find_home)();
+        let Home { plan, engine, secrets } = (self.find_home)();
         self.plan = Some(plan);
+        self.secrets = Some(secrets);
         match (engine, &self.dwelling) {
             (None, None) => {}
             (Some(engine), Some((dwelling, _))) if Arc::ptr_eq(&engine, dwelling) => {}

@@ -61,6 +61,7 @@ impl Supervisor {
     pub(super) fn rest(mut self, inbox: Receiver<Report>) -> Option<(Supervisor, Receiver<Report>)> {
         self.dwelling = None;
         self.plan = None;
+        self.secrets = None;
         self.frozen = None;
         self.replace(|machine, _| machine.moved(false));
         let (server, gate) = (self.server.clone(), self.gate.clone());

@@ -88,6 +88,9 @@ impl Supervisor {
             "parked" | "auto_disabled" => {
                 log::error!("{name}: {line}");
                 log::debug!("{name}: the last events of its machine:\n{}", self.tape.print());
+                if state == "auto_disabled" {
+                    self.write_report();
+                }
             }
             // Not yet heard: whether there is anything to warn of is known in a moment.
             "waiting" if self.launched_nothing() => log::debug!("{name}: {line}"),
@@ -180,6 +183,7 @@ impl Supervisor {
             usual_start_ms: self.history.starts.usual().map(|usual| usual.as_millis() as u64),
             given_up: self.machine.given_up(),
             reason,
+            report: None,
             usage: None,
             calls: 0,
         };
@@ -231,6 +235,7 @@ pub(super) fn first_status(
         usual_start_ms: None,
         given_up: 0,
         reason: None,
+        report: None,
         usage: None,
         calls: 0,
     }
