@@ -16,7 +16,8 @@ use crate::sys::clock;
 use crate::sys::logfile::Kept;
 use crate::sys::logs::{Form, Log, Logs, missing};
 use crate::sys::stderr::{self, Stderr};
-use log::{Level, LevelFilter, Metadata, Record};
+use env_logger::{Builder, Target};
+use log::{Level, LevelFilter, Record};
 use parking_lot::Mutex;
 use serde_json::json;
 use std::io::{self, IsTerminal};
@@ -65,8 +66,16 @@ pub fn start(level: LevelFilter, dir: &Path, logging: &Logging, to: To) -> io::R
         screen: Mutex::new(screen),
         limiter: Mutex::new(Limiter::new(RATES)),
     };
-    // It lives as long as the process. A second one would be a mistake of ours, and the first one keeps working.
-    let _ = log::set_logger(Box::leak(Box::new(logger)));
+    // Which records are heard is env_logger's; each is a line for more than one place, so that it has none to write to. The
+    // level in force is the facade's, which a changed config moves.
+    let mut builder = Builder::new();
+    builder.filter_module("mcpvisor", LevelFilter::Trace).target(Target::Pipe(Box::new(io::sink())));
+    builder.format(move |_, record| {
+        logger.log(record);
+        Ok(())
+    });
+    // A second logger in one process would be a mistake of ours, and the first one keeps working.
+    let _ = builder.try_init();
     log::set_max_level(level);
     Ok(logs)
 }
@@ -104,16 +113,8 @@ struct Logger {
     limiter: Mutex<Limiter>,
 }
 
-impl log::Log for Logger {
-    fn enabled(&self, metadata: &Metadata<'_>) -> bool {
-        let target = metadata.target();
-        target == "mcpvisor" || target.starts_with("mcpvisor::")
-    }
-
+impl Logger {
     fn log(&self, record: &Record<'_>) {
-        if !self.enabled(record.metadata()) {
-            return;
-        }
         let said = record.args().to_string();
         let mut message = redact::hide_all(&said).into_owned();
         match self.verdict(record, &message) {
@@ -131,14 +132,6 @@ impl log::Log for Logger {
         self.write(record.level(), &message);
     }
 
-    fn flush(&self) {
-        if let Some(file) = &self.file {
-            file.settle(LOG_SETTLE);
-        }
-    }
-}
-
-impl Logger {
     /// A line is like another if it comes from the same place and is about the same: what stands before its first colon.
     fn verdict(&self, record: &Record<'_>, message: &str) -> Verdict {
         if record.level() > Level::Info {
