@@ -96,11 +96,13 @@ fn rows(about: &About, router: &Router) -> Vec<Status> {
 /// whatever it runs that is no server.
 fn measure(rows: &mut [Status]) -> Usage {
     let own = std::process::id();
-    let pids: Vec<u32> = rows.iter().filter_map(|row| row.pid).chain([own]).collect();
+    let of_row = |row: &Status| [row.pid, row.switch.as_ref().and_then(|switch| switch.pid)];
+    let pids: Vec<u32> = rows.iter().flat_map(of_row).flatten().chain([own]).collect();
     let all = usage::of_trees(&pids);
     let mut rest = all.get(&own).copied().unwrap_or_default();
     for row in rows {
-        row.usage = row.pid.and_then(|pid| all.get(&pid).copied());
+        let used = of_row(row).into_iter().flatten().filter_map(|pid| all.get(&pid).copied());
+        row.usage = used.reduce(|one, other| one.and(other));
         if let Some(used) = row.usage {
             rest = Usage {
                 processes: rest.processes.saturating_sub(used.processes),
@@ -116,7 +118,8 @@ fn measure(rows: &mut [Status]) -> Usage {
 /// One server as it is now. `outlook`: who waits for a start, and how long still.
 pub fn row(server: &Arc<Server>, router: &Router, outlook: &[(ServerName, Duration)]) -> Status {
     let mut row = (*server.status()).clone();
-    row.calls = server.link().map_or(0, |link| link.waiting()) + router.early.waiting_for(&server.name);
+    row.calls =
+        server.links().map(|link| link.waiting()).sum::<usize>() + router.early.waiting_for(&server.name);
     if row.state == "queued"
         && let Some(place) = outlook.iter().position(|(name, _)| *name == server.name)
     {

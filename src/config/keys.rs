@@ -50,7 +50,6 @@ pub const SERVER: &[Key] = &[
     later("auto_disable_threshold"),
     later("keep_processes"),
     later("oauth"),
-    later("overlap"),
     later("reload"),
     later("sharing"),
     // Other programs' names for what we have.

@@ -1,7 +1,7 @@
 //! What is kept of one server between two runs of the daemon: how long its starts took, what was counted against it,
 //! and whether it was given up. It is believed as long as the entry is the same.
 
-use super::handle::Known;
+use super::face::Known;
 use super::machine::{self, GivenUp, Past, Policy};
 use super::sleep;
 use super::starts::Starts;
@@ -73,6 +73,24 @@ impl History {
         if self.entry != entry {
             self.entry = entry;
             self.kept = Tally::default();
+        }
+    }
+
+    /// Of a life beside the one that serves: it knows how long starts take, and keeps nothing.
+    pub fn beside(&self, program: u64, entry: u64) -> History {
+        let mut starts = self.starts.clone();
+        starts.renew(program);
+        History { store: None, name: self.name.clone(), entry, starts, kept: Tally::default() }
+    }
+
+    /// That life serves from here on: what is learnt of it is kept, and nothing more of the one before.
+    pub fn hand_over(&mut self, to: &mut History) {
+        to.store = self.store.take();
+        if self.entry == to.entry {
+            to.kept = self.kept.clone();
+        }
+        if to.starts != self.starts {
+            to.remember(STARTS, &to.starts);
         }
     }
 

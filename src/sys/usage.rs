@@ -16,6 +16,18 @@ pub struct Usage {
     pub fds: u64,
 }
 
+impl Usage {
+    /// Of both together.
+    pub fn and(self, other: Usage) -> Usage {
+        Usage {
+            processes: self.processes + other.processes,
+            rss_kib: self.rss_kib + other.rss_kib,
+            cpu_ms: self.cpu_ms + other.cpu_ms,
+            fds: self.fds + other.fds,
+        }
+    }
+}
+
 /// One line of `/proc/PID/stat`, as far as it is needed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 struct Stat {

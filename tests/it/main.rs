@@ -20,6 +20,7 @@ mod kill;
 mod modern;
 mod orphans;
 mod outage;
+mod overlap;
 mod promises;
 mod questions;
 mod reconnect;

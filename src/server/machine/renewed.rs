@@ -43,6 +43,12 @@ impl Server {
         Server { phase, ..self }
     }
 
+    /// It goes on in the place of another machine of the same server: what is counted of the server goes on, too.
+    pub fn after(self, before: &Server) -> Server {
+        let (launches, failures) = (self.launches + before.launches, self.failures + before.failures);
+        Server { launches, failures, ..self }
+    }
+
     /// It lives elsewhere from its next life on. Who calls this says next what that engine is like: `EngineAway` until
     /// it is heard, or `EngineUp` where none is needed, which also ends a wait for the one before.
     pub fn moved(self, needs_engine: bool) -> Server {

@@ -40,6 +40,7 @@ fn changes() -> Vec<(&'static str, Value)> {
         ("mcpServers.lazy.startup_mode", json!("active")),
         ("mcpServers.lazy.idle_timeout", json!(8)),
         ("mcpServers.host.groups", json!(["x"])),
+        ("mcpServers.host.overlap", json!(true)),
         ("idle_timeout", json!(8)),
         ("logging.format", json!("json")),
         ("logging.max_size_mb", json!(8)),
