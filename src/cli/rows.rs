@@ -285,6 +285,37 @@ git-2   backoff                   3m20s     -      0         0
     }
 
     #[test]
+    fn who_is_beside_a_server() {
+        let row = |name: &str, state: &str, life, phase: Option<&str>, reason| {
+            let phase = phase.map(ToOwned::to_owned);
+            let switch = SwitchRow { state: state.to_owned(), phase, life, reason };
+            ServerRow { switch: Some(switch), ..server(name, "ready") }
+        };
+        let why = || trouble("spawn git: no such program", "is it installed?");
+        check(
+            &[
+                row("a", "starting", Some(7), Some("handshaking"), None),
+                row("b", "draining", Some(6), Some("ready"), None),
+                row("c", "stopping", Some(7), Some("term"), None),
+                row("d", "failed", None, None, why()),
+            ],
+            80,
+            "
+SERVER  STATE  SINCE  PID  TOOLS  RESTARTS
+a       ready  3m20s    -      0         0
+    life 7 starts beside it (handshaking)
+b       ready  3m20s    -      0         0
+    life 6 before it answers its last calls
+c       ready  3m20s    -      0         0
+    life 7 beside it ends (term)
+d       ready  3m20s    -      0         0
+    a new life did not become ready, and this one serves on: spawn git: no such
+    program (is it installed?)
+",
+        );
+    }
+
+    #[test]
     fn long_names_and_strange_bytes() {
         let long = ServerRow {
             reason: trouble("ten\x1b[2J failures\nin 30 min", ""),

@@ -203,6 +203,24 @@ mod tests {
         Time(Duration::from_secs(seconds))
     }
 
+    #[test]
+    fn what_a_life_beside_learns_is_kept_once_it_serves() {
+        let (mut before, span) = (History::open(None, "a", 1, 2), Duration::from_secs(1));
+        before.started(span, span);
+        let mut same = before.beside(1, 3);
+        assert_eq!(same.starts.usual(), Some(span), "the same program takes as long");
+        assert_eq!(before.beside(9, 3).starts.usual(), None);
+        same.started(span * 3, span * 3);
+        assert_eq!(before.starts.usual(), Some(span), "nobody hears of it yet");
+        before.kept.streak = 4;
+        before.hand_over(&mut same);
+        assert_eq!(same.kept, Tally::default(), "another entry");
+        let mut again = same.beside(1, 3);
+        same.kept.streak = 5;
+        same.hand_over(&mut again);
+        assert_eq!(again.kept.streak, 5);
+    }
+
     /// A server that could not be spawned so often, at second 1 and every minute after it.
     fn failed(times: u64, policy: &Policy) -> Server {
         let mut server = Server::new(false, false, at(0));

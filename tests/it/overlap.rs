@@ -8,7 +8,9 @@
 
 use crate::support::daemon::{Daemon, server};
 use crate::support::mcp::Mcp;
+use crate::support::peer::{behind_with, received_with};
 use crate::support::processes::{is_alive, marked, send};
+use crate::support::wire::{Wire, note, result};
 use crate::support::{demo_entry, http, until};
 use mcpvisor::sys::procfs;
 use nix::sys::signal::Signal;
@@ -274,6 +276,34 @@ fn an_entry_that_does_not_work_leaves_the_life_before_alone() {
     assert_eq!(client.text("extra_1", json!({})), "extra_1");
 }
 
+/// A server with one resource.
+const RESOURCES: &str = r#"[{"uri":"x://1","name":"one"}]"#;
+
+#[test]
+fn sessions_keep_what_they_subscribed_to() {
+    let daemon = behind_with(&[("e", &[("resources", RESOURCES)])], |config| {
+        config["mcpServers"][0]["overlap"] = json!(true);
+    });
+    let (own, all) = (Wire::open(&daemon.server_url("e")), Wire::open(daemon.url()));
+    until("the resource to be known", || {
+        all.ask("0", "resources/list", "{}").contains("x://1").then_some(())
+    });
+    for wire in [&own, &all] {
+        assert_eq!(wire.ask("1", "resources/subscribe", r#"{"uri":"x://1"}"#), result("1", "{}"));
+    }
+    let mut streams = [own.listen(None), all.listen(None)];
+    let sent = || received_with(&daemon, "e", "\"resources/subscribe\"").len();
+    let before = sent();
+    assert_eq!(daemon.cli(&["upstream", "restart", "e", "--wait=30s"]).code, 0);
+    until("the new life to be told", || (sent() == before + 1).then_some(()));
+    let updated = note("notifications/resources/updated", r#"{"uri":"x://1"}"#);
+    own.call("2", "run", &json!({"then": [updated]}));
+    for stream in &mut streams {
+        let said = std::iter::from_fn(|| stream.next()).find(|line| line.contains("/updated"));
+        assert_eq!(said.as_ref(), Some(&updated));
+    }
+}
+
 #[test]
 fn a_storm_of_restarts_never_makes_a_third() {
     let daemon = Daemon::start(&config(&[("x", "--start-delay 50")]), &[]);
@@ -364,7 +394,7 @@ fn a_life_that_dies_in_a_switch_leaves_the_new_one_as_the_only_one() {
     put(&daemon, &config(&[("x", "--start-delay 1500 --tools 1")]));
     let starting = wait_starting(&daemon, "x");
     send(pid(&old), Signal::SIGKILL);
-    wait_row(&daemon, "its death to be seen", |row| row["life"] == starting["switch"]["life"]);
+    wait_row(&daemon, "x", "its death to be seen", |row| row["life"] == starting["switch"]["life"]);
     // Whoever calls now waits for the one that starts.
     assert_eq!(client.text("pid", json!({})), pid(&starting["switch"]).to_string());
     let new = wait_alone(&daemon, "x");

@@ -100,6 +100,15 @@ mod tests {
     }
 
     #[test]
+    fn the_books_go_on_in_another_machine() {
+        let (before, next) = (ready(&probing(None)), ready(&probing(None)));
+        let failed = [Event::Exited(Life(1), FaultKind::Exited), Event::Gone(Life(1))];
+        let before = play(before, &failed, Time::ZERO, &probing(None));
+        let after = next.after(&before);
+        assert_eq!((after.restarts(), after.failures(), after.consecutive_failures()), (1, 1, 0));
+    }
+
+    #[test]
     fn a_pause_is_cut() {
         let long = Policy { backoff_first: Duration::from_secs(200), ..Policy::default() };
         let failed = Event::SpawnFailed(Life(1), FaultKind::Exited);

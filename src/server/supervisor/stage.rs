@@ -122,7 +122,13 @@ impl Stage {
             }
             Report::Change(change) => self.change(*change),
             Report::Drained(life) => self.drained(life),
-            report => self.whose(&report).take(report),
+            Report::Event(..)
+            | Report::Spawned(..)
+            | Report::Contained(..)
+            | Report::Heard(..)
+            | Report::Progress(..)
+            | Report::Listed(_)
+            | Report::Reconnect(_) => self.whose(&report).take(report),
         }
     }
 

@@ -101,7 +101,9 @@ fn word(event: Event) -> String {
         Event::Restart { serves: false } => "restart, nothing serves".to_owned(),
         Event::Over { serves: true } => "over".to_owned(),
         Event::Over { serves: false } => "over, nothing serves".to_owned(),
-        other => format!("{other:?}").to_lowercase(),
+        Event::Ready | Event::Failed | Event::Lost | Event::Drained | Event::Stop | Event::Due => {
+            format!("{event:?}").to_lowercase()
+        }
     }
 }
 
