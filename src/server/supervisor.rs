@@ -289,7 +289,7 @@ impl Supervisor {
 
     fn take(&mut self, report: Report) {
         match report {
-            Report::Event(Event::Want(true) | Event::Restart, _) if self.leaving => {}
+            Report::Event(Event::Want(true), _) if self.leaving => {}
             Report::Event(event, fault) => {
                 if event == Event::Want(true) && self.plan.is_none() {
                     self.move_in();

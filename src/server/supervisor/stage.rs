@@ -327,14 +327,17 @@ impl Stage {
         }
         front.publish();
         front.follow_up(Event::Due);
-        if let Some(link) = before.face.link() {
+        let left = before.face.link();
+        if let Some(link) = &left {
             let (server, life) = (front.server.clone(), link.life);
             link.drain(move || server.tell(Report::Drained(life)));
-            // Had it none, nobody tells.
-            self.other = Some(other);
-            return self.drained(life);
         }
         self.other = Some(other);
+        self.show();
+        // Had it no call when it was told to tell, nobody tells.
+        if let Some(link) = left {
+            self.drained(link.life);
+        }
     }
 
     /// The life before may have no call left. If so, it gets none any more: who was given the way to it a moment ago and

@@ -2,7 +2,7 @@
 
 use super::scene::{GONE, Scene, config, docker_run, isolated};
 use crate::support::daemon::server;
-use crate::support::dockerd;
+use crate::support::dockerd::{self, Dockerd};
 use crate::support::engine::{Engine, Peak};
 use crate::support::{TempDir, images, until};
 use serde_json::{Value, json};
@@ -112,4 +112,44 @@ fn a_docker_run_of_the_users_is_replaced_likewise() {
     let why = failed["switch"]["reason"].to_string();
     assert!(why.contains("two containers cannot have one name") && why.contains("take --name out"), "{why}");
     end(scene, &image, 3);
+}
+
+#[test]
+fn an_engine_that_goes_in_a_switch_comes_back_to_one_life() {
+    let Some(mut own) = Dockerd::own() else { return };
+    let (engine, image) = (own.engine(), images::demo(&own.engine()));
+    let mut scene = scene(&engine, isolated(&image, ""));
+    put(&scene, isolated(&image, "--start-delay 3000 --tools 1"));
+    wait_row(&scene, "a life beside it", |row| row["switch"]["container"].is_string());
+    own.stop();
+    wait_row(&scene, "both lives to be over", |row| row["state"] == "waiting" && row["switch"].is_null());
+    own.start();
+    let back = wait_row(&scene, "it to be back", |row| row["state"] == "ready" && row["tools"] == 7);
+    assert_eq!((&back["failures"], &back["switch"]), (&json!(0), &Value::Null), "{back}");
+    assert_eq!(scene.container("x").id, back["container"].as_str().unwrap());
+    assert!(scene.daemon.stop().success());
+    scene.assert_none_left(Duration::ZERO);
+}
+
+#[test]
+fn an_engine_that_is_silent_in_a_switch_makes_no_third() {
+    let Some(own) = Dockerd::own() else { return };
+    let (engine, image) = (own.engine(), images::demo(&own.engine()));
+    let scene = scene(&engine, isolated(&image, ""));
+    own.pause();
+    for _ in 0..5 {
+        scene.restart("x");
+    }
+    let during = wait_row(&scene, "a life beside it", |row| row["switch"].is_object());
+    assert_eq!(during["state"], "ready", "what is there is kept: {during}");
+    own.cont();
+    let after = wait_row(&scene, "another life, alone", |row| {
+        row["state"] == "ready" && row["switch"].is_null() && row["life"] != during["life"]
+    });
+    assert_eq!(scene.container("x").id, after["container"].as_str().unwrap());
+    assert_eq!(after["failures"], 0, "{after}");
+    let peak = scene.census.peaks(&image, &scene.instance())["x"];
+    assert!(peak.running <= 2 && peak.there <= 2, "{peak:?}");
+    let lives = peak.lives;
+    end(scene, &image, lives);
 }
