@@ -8,7 +8,7 @@
 //! floor 4  daemon/    assembly: start order, desired <-> running, shutdown order, single instance
 //!          gateway/   downstream: the HTTP front, sessions, catalogue, routing both ways
 //!          api/       what people and tools see: REST and status (reads snapshots, sends commands)
-//! floor 3  server/    one server: machine.rs (pure), supervisor.rs (its thread), link.rs, life.rs (a life)
+//! floor 3  server/    one server: machine.rs, switch.rs (pure), supervisor.rs (its thread), link.rs, life.rs (a life)
 //!          engine/    one container engine: its API over a Unix socket, attach, pulls, events
 //!          reaper/    mark.rs, judge.rs (pure), sweep.rs, guardian.rs   (reaper -> engine; server -> engine, reaper)
 //! floor 2  config/    text -> (Config, Vec<Finding>)

@@ -8,7 +8,7 @@ use crate::gateway::http::{Exchange, Request};
 use crate::gateway::router::{self, Router};
 use crate::server::handle::{Report, Server};
 use crate::server::machine::Event;
-use crate::server::status::Status;
+use crate::server::status::{Status, Switching};
 use crate::sys::clock;
 use serde_json::{Value, json};
 use std::collections::BTreeMap;
@@ -128,7 +128,8 @@ impl Asked {
 
     fn outcome(&self) -> Value {
         let now = self.server.status();
-        json!({"name": self.server.name, "life": now.life, "state": now.state, "phase": now.phase})
+        json!({"name": self.server.name, "life": now.life, "state": now.state, "phase": now.phase,
+               "switch": now.switch})
     }
 }
 
@@ -152,8 +153,8 @@ fn is_so(action: &str, state: &str) -> bool {
 }
 
 fn has_moved(now: &Status, before: &Status) -> bool {
-    (&now.since, now.state, now.life, now.failures)
-        != (&before.since, before.state, before.life, before.failures)
+    (&now.since, now.state, now.life, now.failures, &now.switch)
+        != (&before.since, before.state, before.life, before.failures, &before.switch)
 }
 
 /// Whether what was asked for has come about, or cannot any more.
@@ -163,8 +164,13 @@ fn has_come(server: &Server, action: &str, before: &Status) -> Option<()> {
     let done = match action {
         "disable" => now.state == "disabled",
         "enable" => now.is_settled() && (moved || is_so(action, before.state)),
-        // Another life, or none at all: a life that just goes on is the one that is to end.
-        _ => now.is_settled() && moved && (now.life.is_none() || now.life != before.life),
+        // Another life, or none at all: a life that just goes on is the one that is to end, unless it serves on because
+        // the one that was to take over has failed.
+        _ => {
+            let failed =
+                now.switch.as_ref().is_some_and(Switching::has_failed) && now.switch != before.switch;
+            now.is_settled() && moved && (now.life.is_none() || now.life != before.life || failed)
+        }
     };
     done.then_some(())
 }

@@ -106,11 +106,16 @@ fn measure(rows: &mut [Status], engines: &Engines) -> Usage {
     let mut rest = used_below(std::process::id(), &tree).unwrap_or_default();
     let patience = Patience::of(USAGE_PATIENCE);
     for row in rows {
-        let below = row.pid.and_then(|pid| used_below(pid, &tree));
-        row.usage = match &row.container {
-            Some(id) => row.engine.as_ref().and_then(|engine| used_inside(engines, engine, id, &patience)),
-            None => below,
-        };
+        // During a switch there are two.
+        let switch = row.switch.as_ref();
+        let pids = [row.pid, switch.and_then(|switch| switch.pid)];
+        let below = pids.into_iter().flatten().filter_map(|pid| used_below(pid, &tree)).reduce(Usage::and);
+        let containers = [row.container.as_ref(), switch.and_then(|switch| switch.container.as_ref())];
+        let inside = row.engine.as_ref().and_then(|engine| {
+            let used = |id: &String| used_inside(engines, engine, id, &patience);
+            containers.into_iter().flatten().filter_map(used).reduce(Usage::and)
+        });
+        row.usage = if row.container.is_some() { inside } else { below };
         if let Some(used) = below {
             rest = Usage {
                 processes: rest.processes.saturating_sub(used.processes),
@@ -156,7 +161,8 @@ fn used_inside(engines: &Engines, engine: &Endpoint, id: &str, patience: &Patien
 pub fn row(server: &Arc<Server>, router: &Router, outlook: &[(ServerName, Duration)]) -> Status {
     let mut row = (*server.status()).clone();
     row.report = server.report().filter(|_| row.state == "auto_disabled");
-    row.calls = server.link().map_or(0, |link| link.waiting()) + router.early.waiting_for(&server.name);
+    row.calls =
+        server.links().map(|link| link.waiting()).sum::<usize>() + router.early.waiting_for(&server.name);
     if row.state == "queued"
         && let Some(place) = outlook.iter().position(|(name, _)| *name == server.name)
     {

@@ -33,6 +33,17 @@ impl Secrets {
             let lines = value.lines().map(str::trim).filter(|line| line.chars().count() >= SECRET_CHARS_MIN);
             all.extend(lines.flat_map(spellings));
         }
+        Secrets::of(all)
+    }
+
+    /// These and those.
+    pub fn and(self, others: &Secrets) -> Secrets {
+        let mut all = self.values;
+        all.extend_from_slice(&others.values);
+        Secrets::of(all)
+    }
+
+    fn of(mut all: Vec<String>) -> Secrets {
         all.sort_by(|a, b| b.len().cmp(&a.len()).then_with(|| a.cmp(b)));
         all.dedup();
         Secrets { values: all }

@@ -11,6 +11,8 @@ pub enum Topic {
     ServerState,
     /// It is elsewhere within its state: how far a start or a stop is, why it waits.
     ServerPhase,
+    /// Another life is to take over from the one that serves (`overlap`): it begins, takes over, fails; the other is gone.
+    ServerSwitch,
     /// An engine was heard for the first time.
     EngineUp,
     /// An outage has begun, or its cause is another one.
@@ -26,9 +28,10 @@ pub enum Topic {
 }
 
 impl Topic {
-    pub const ALL: [Topic; 9] = [
+    pub const ALL: [Topic; 10] = [
         Topic::ServerState,
         Topic::ServerPhase,
+        Topic::ServerSwitch,
         Topic::EngineUp,
         Topic::EngineAway,
         Topic::EngineRecovering,
@@ -43,6 +46,7 @@ impl Topic {
         match self {
             Topic::ServerState => "server.state",
             Topic::ServerPhase => "server.phase",
+            Topic::ServerSwitch => "server.switch",
             Topic::EngineUp => "engine.up",
             Topic::EngineAway => "engine.away",
             Topic::EngineRecovering => "engine.recovering",
@@ -120,8 +124,10 @@ mod tests {
         check("", Ok(&[]));
         check("engine.away", Ok(&[Topic::EngineAway]));
         check("engine.away,engine.away", Ok(&[Topic::EngineAway]));
-        check("server", Ok(&[Topic::ServerState, Topic::ServerPhase]));
-        check("server.*,engine.up", Ok(&[Topic::ServerState, Topic::ServerPhase, Topic::EngineUp]));
+        let server = [Topic::ServerState, Topic::ServerPhase, Topic::ServerSwitch];
+        check("server", Ok(&server));
+        let [state, phase, switch] = server;
+        check("server.*,engine.up", Ok(&[state, phase, switch, Topic::EngineUp]));
         check("engine.awya", Err("did you mean `engine.away`?"));
         let names = Topic::ALL.map(Topic::name).join(", ");
         check("weather", Err(&format!("one of: {names}; or a family: server, engine")));

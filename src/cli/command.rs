@@ -307,7 +307,9 @@ pub const COMMANDS: &[Command] = &[
         words: Words::Any("NAME"),
         options: &[GROUP, WAIT],
         summary: "Stop servers and start them again",
-        about: "Starts a new life of each server; a backoff or an automatic disable is forgotten.",
+        about: "Starts a new life of each server; a backoff or an automatic disable is forgotten. With `overlap` in its \
+                entry a server that is ready serves on until the new life is ready, too; if that fails, nothing has \
+                changed, and the exit code of --wait is 1.",
         examples: &["mcpvisor upstream restart git time --wait", "mcpvisor upstream restart --group office"],
         run: Run::Given(upstream::restart),
     },

@@ -163,6 +163,7 @@ struct EventRow {
     phase: Option<String>,
     reason: Option<Trouble>,
     life: Option<u64>,
+    other: Option<u64>,
     cause: String,
     done: u64,
     recovered: u64,
@@ -201,6 +202,13 @@ impl EventRow {
                 let why = self.reason.as_ref().map(|why| format!(": {}", why.text())).unwrap_or_default();
                 format!("{server}: {from} -> {to}{life}{why}")
             }
+            "server.switch" => {
+                let life =
+                    |life: Option<u64>| life.map_or_else(|| "none".to_owned(), |life| life.to_string());
+                let why = self.reason.as_ref().map(|why| format!(": {}", why.text())).unwrap_or_default();
+                let other = self.other.map(|other| format!(", beside it life {other}")).unwrap_or_default();
+                format!("{server}: switch {}: life {} serves{other}{why}", self.to, life(self.life))
+            }
             "engine.up" => format!("engine {engine}: up"),
             "engine.away" => {
                 let why = self.reason.as_ref().map(Trouble::text).unwrap_or_default();
@@ -231,9 +239,9 @@ impl EventRow {
             ("server.state", "ready") | ("engine.up", _) => Some(Colour::Green),
             ("engine.recovered", _) if self.failed.is_empty() => Some(Colour::Green),
             ("server.state", "backoff" | "waiting") | ("engine.recovered", _) => Some(Colour::Yellow),
-            ("server.state", "parked" | "auto_disabled") | ("engine.away" | "config.refused", _) => {
-                Some(Colour::Red)
-            }
+            ("server.state", "parked" | "auto_disabled")
+            | ("server.switch", "failed")
+            | ("engine.away" | "config.refused", _) => Some(Colour::Red),
             _ => None,
         }
     }

@@ -35,6 +35,36 @@ pub struct ServerRow {
     pub reason: Option<Trouble>,
     /// The file that says why it was given up.
     pub report: Option<String>,
+    pub switch: Option<SwitchRow>,
+}
+
+/// `switch` of a server: the life beside the one that serves.
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(default)]
+pub struct SwitchRow {
+    pub state: String,
+    pub phase: Option<String>,
+    pub life: Option<u64>,
+    pub reason: Option<Trouble>,
+}
+
+impl SwitchRow {
+    /// Whether the life that was asked for does not serve, or not yet.
+    pub fn is_behind(&self) -> bool {
+        matches!(self.state.as_str(), "starting" | "failed") || self.reason.is_some()
+    }
+
+    fn text(&self) -> String {
+        let life = self.life.map_or_else(|| "a life".to_owned(), |life| format!("life {life}"));
+        let phase = self.phase.as_ref().map(|phase| format!(" ({phase})")).unwrap_or_default();
+        let why = self.reason.as_ref().map(|why| format!(": {}", why.text())).unwrap_or_default();
+        match self.state.as_str() {
+            "starting" => format!("{life} starts beside it{phase}"),
+            "draining" => format!("{life} before it answers its last calls"),
+            "failed" => format!("a new life did not become ready, and this one serves on{why}"),
+            _ => format!("{life} beside it ends{phase}{why}"),
+        }
+    }
 }
 
 #[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize)]
@@ -107,12 +137,14 @@ pub(super) fn between(from: Wall, to: Wall) -> Duration {
     Duration::from_millis(to.0.saturating_sub(from.0))
 }
 
-/// Why the server is not fine, what to do, and when it is tried again; `None` if it is fine or says nothing.
+/// Why the server is not fine, what to do, and when it is tried again, and what is beside it; `None` if it is fine and
+/// alone, or says nothing.
 pub fn why(row: &ServerRow, now: Wall) -> Option<String> {
+    let mut parts: Vec<String> = row.switch.iter().map(SwitchRow::text).collect();
     if is_fine(&row.state) {
-        return None;
+        return parts.pop();
     }
-    let mut parts: Vec<String> = row.progress.iter().cloned().collect();
+    parts.extend(row.progress.clone());
     parts.extend(row.reason.iter().map(Trouble::text));
     let same = |error: &&Trouble| {
         row.reason.as_ref().is_some_and(|reason| {
@@ -251,6 +283,37 @@ git     connecting (handshaking)  3m20s     -      0         0
 git-2   backoff                   3m20s     -      0         0
     git: exited with code 1: No module named mcp_server_git (pip install
     mcp-server-git); retry in 12s
+",
+        );
+    }
+
+    #[test]
+    fn who_is_beside_a_server() {
+        let row = |name: &str, state: &str, life, phase: Option<&str>, reason| {
+            let phase = phase.map(ToOwned::to_owned);
+            let switch = SwitchRow { state: state.to_owned(), phase, life, reason };
+            ServerRow { switch: Some(switch), ..server(name, "ready") }
+        };
+        let why = || trouble("spawn git: no such program", "is it installed?");
+        check(
+            &[
+                row("a", "starting", Some(7), Some("handshaking"), None),
+                row("b", "draining", Some(6), Some("ready"), None),
+                row("c", "stopping", Some(7), Some("term"), None),
+                row("d", "failed", None, None, why()),
+            ],
+            80,
+            "
+SERVER  STATE  SINCE  PID  TOOLS  RESTARTS
+a       ready  3m20s    -      0         0
+    life 7 starts beside it (handshaking)
+b       ready  3m20s    -      0         0
+    life 6 before it answers its last calls
+c       ready  3m20s    -      0         0
+    life 7 beside it ends (term)
+d       ready  3m20s    -      0         0
+    a new life did not become ready, and this one serves on: spawn git: no such
+    program (is it installed?)
 ",
         );
     }

@@ -6,7 +6,7 @@ use super::control::{Control, MARGIN, PATIENCE, read_json};
 use super::exit::{Exit, Failure, Outcome};
 use super::options::Given;
 use super::output::{Out, complain, tame};
-use super::rows::{ServerRow, is_up, table, why};
+use super::rows::{ServerRow, SwitchRow, is_up, table, why};
 use super::status::Status;
 use crate::base::text::nearest;
 use crate::http::reply::encode;
@@ -154,6 +154,8 @@ fn one(verb: &Verb, name: &str, control: &Control, given: &Given) -> Result<(Str
         life: Option<u64>,
         #[serde(default)]
         state: String,
+        #[serde(default)]
+        switch: Option<SwitchRow>,
     }
     let place = format!("/api/v1/servers/{}", encode(name));
     let query = given.wait.map(|wait| format!("?wait={}ms", wait.as_millis())).unwrap_or_default();
@@ -171,7 +173,8 @@ fn one(verb: &Verb, name: &str, control: &Control, given: &Given) -> Result<(Str
         return Ok((format!("{name}: {}{life}", verb.doing), true));
     }
     let line = format!("{name}: {}{life}", accepted.state);
-    if (verb.done)(&accepted.state) {
+    let behind = verb.word == "restart" && accepted.switch.is_some_and(|switch| switch.is_behind());
+    if (verb.done)(&accepted.state) && !behind {
         return Ok((line, true));
     }
     let row: ServerRow = read_json(&control.get(&place)?)?;

@@ -228,6 +228,7 @@ fn entries(before: Within<'_>, after: Within<'_>, found: &mut Found) {
         // Decides for itself.
         enabled: _,
         lazy,
+        overlap,
         idle_timeout,
         launch,
         problem,
@@ -259,6 +260,8 @@ fn entries(before: Within<'_>, after: Within<'_>, found: &mut Found) {
     found.restart("client_features", client_features, &is.client_features);
     found.restart("era", era, &is.era);
     found.retune("groups", groups, &is.groups);
+    // Of the next switch.
+    found.retune("overlap", overlap, &is.overlap);
     found.restart("startup_mode", lazy, &is.lazy);
     found.own_or_global(
         ["idle_timeout", "idle_timeout"],

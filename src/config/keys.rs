@@ -48,7 +48,6 @@ pub const SERVER: &[Key] = &[
     key("disabled_tools", Standing::Later("all its tools are offered")),
     later("keep_processes"),
     later("oauth"),
-    later("overlap"),
     later("reload"),
     later("sharing"),
     // Other programs' names for what we have.

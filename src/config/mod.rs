@@ -225,6 +225,8 @@ pub struct ServerConfig {
     pub enabled: bool,
     /// Started by a call, and stopped when none came for `idle_timeout`.
     pub lazy: bool,
+    /// A life that is asked for in the place of one that serves begins beside it, and takes over when it is ready.
+    pub overlap: bool,
     pub idle_timeout: Option<Duration>,
     pub launch: Launch,
     /// Why it cannot run as written, with file, line, column and key. It stays parked until the entry changes.

@@ -138,6 +138,7 @@ fn read(entry: &Entry, slug: Slug, defaults: &isolation::Defaults, notes: &mut N
         slug,
         enabled: true,
         lazy: false,
+        overlap: false,
         idle_timeout: None,
         launch: Launch::Unsupported,
         problem: None,
@@ -192,6 +193,7 @@ fn read_fields(
     server.groups = groups(&mut fields, notes);
     server.client_features = client_features(&mut fields, notes);
     server.era = era(&mut fields, notes);
+    server.overlap = fields.flag("overlap", false, notes);
     fields.finish(keys::SERVER, notes);
 }
 

@@ -84,6 +84,8 @@ impl Containers {
     ) -> Containers {
         let (rules, pulls) = (rules(&config.cleanup), Pulls::default());
         let upkeep = Upkeep { keeper: keeper.clone(), store: store.clone(), rules, pulls };
+        // Of lives of an earlier run that could not take theirs away; most often there are none.
+        let _ = std::fs::remove_dir_all(dir.join(CIDFILES));
         Containers {
             engines: Engines::new(terms(config, keeper, store, board)),
             upkeep,
@@ -176,7 +178,7 @@ impl Containers {
                 let berth = Berth {
                     watched: watched.clone(),
                     upkeep,
-                    cidfile: self.cidfiles.join(entry.slug.as_str()),
+                    cidfiles: self.cidfiles.clone(),
                     cidfile_timeout: config.cidfile_timeout(&entry),
                     health_patience,
                     grace,
@@ -205,7 +207,7 @@ fn rules(cleanup: &Cleanup) -> Rules {
 struct Berth {
     watched: Option<Arc<Watched>>,
     upkeep: Upkeep,
-    cidfile: PathBuf,
+    cidfiles: PathBuf,
     cidfile_timeout: Duration,
     health_patience: Duration,
     grace: Duration,
@@ -226,13 +228,12 @@ fn own_run(entry: &ServerConfig, marker: &Marker, life: Life, berth: &Berth) -> 
     let text = program.args.join("\0");
     let config = format!("{:016x}", crate::base::id::fnv1a(text.as_bytes()));
     let labels = Labels::of(&mark, SHARED, &config, clock::wall()).pairs();
-    if let Some(dir) = berth.cidfile.parent() {
-        std::fs::create_dir_all(dir).map_err(|error| {
-            Fault::new(FaultKind::HostResources, format!("make {}: {error}", dir.display()))
-        })?;
-    }
-    let cidfile = berth.cidfile.to_string_lossy().into_owned();
-    let Some(run) = rewritten(&program, &Ours { labels: &labels, cidfile: &cidfile }) else {
+    let dir = &berth.cidfiles;
+    std::fs::create_dir_all(dir)
+        .map_err(|error| Fault::new(FaultKind::HostResources, format!("make {}: {error}", dir.display())))?;
+    let cidfile = berth.cidfiles.join(format!("{}-{life}", entry.slug));
+    let shown = cidfile.to_string_lossy();
+    let Some(run) = rewritten(&program, &Ours { labels: &labels, cidfile: &shown }) else {
         let message = format!("{} was a docker run, and is none now", entry.name);
         return Err(Fault::new(FaultKind::BadConfig, message).hint("restart mcpvisor to run it as it is"));
     };
@@ -253,7 +254,7 @@ fn own_run(entry: &ServerConfig, marker: &Marker, life: Life, berth: &Berth) -> 
         reach,
         engine_key: engine.to_string(),
         engine,
-        cidfile: berth.cidfile.clone(),
+        cidfile,
         user_cidfile: run.user_cidfile.map(|path| expand_home(&path, home().as_deref())),
         cidfile_timeout: berth.cidfile_timeout,
         name: run.name,

@@ -16,7 +16,8 @@ use crate::config::{Config, ServerConfig};
 use crate::reaper::keeper::Keeper;
 use crate::server::board::Board;
 use crate::server::eras::Setting;
-use crate::server::handle::{Ear, Manner, Needed, Report, Server, Traits};
+use crate::server::face::Manner;
+use crate::server::handle::{Ear, Needed, Report, Server, Traits};
 use crate::server::host::Host;
 use crate::server::registry::Registry;
 use crate::server::sleep::Sleep;
@@ -267,13 +268,14 @@ impl Fleet {
         let habits = Habits {
             ceiling: launch::ceiling(settings, entry),
             place: (entry.line, entry.column),
+            overlap: entry.overlap,
             sleep: entry.lazy.then(sleep),
             reports: launch::reports(settings, entry, &self.house.reports),
             program: launch::program_hash(entry),
             entry: launch::entry_hash(entry),
         };
         let (containers, settings, entry) = (self.house.containers.clone(), settings.clone(), entry.clone());
-        let find_home = Box::new(move || {
+        let find_home = Arc::new(move || {
             let home = containers.home(&settings, &entry);
             let (plan, engine) = (containers.plan(&settings, &entry, &home), home.watched().cloned());
             let entry = entry.clone();

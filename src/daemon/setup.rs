@@ -150,6 +150,7 @@ fn demo_config() -> Config {
         slug: Slug::of("demo"),
         enabled: true,
         lazy: false,
+        overlap: false,
         idle_timeout: None,
         launch: Launch::Process {
             command: plain(&exe.to_string_lossy()),

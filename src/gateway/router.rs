@@ -303,7 +303,7 @@ impl Router {
             return;
         }
         for server in self.servers.all().iter() {
-            if server.link().is_some_and(|link| link.cancel(session, id, reason)) {
+            if server.links().any(|link| link.cancel(session, id, reason)) {
                 return;
             }
         }
@@ -314,9 +314,7 @@ impl Router {
         self.cancel_early(|call| call.session == session);
         self.asks.session_over(session);
         for server in self.servers.all().iter() {
-            if let Some(link) = server.link() {
-                link.session_over(session);
-            }
+            server.links().for_each(|link| link.session_over(session));
         }
     }
 

@@ -5,6 +5,7 @@
 
 mod greeting;
 
+use super::face::Face;
 use super::handle::{Listed, Report, Said, Server};
 use super::link::{Link, Purpose, Waiter};
 use super::machine::Event;
@@ -33,6 +34,7 @@ const NO_DEADLINE: Duration = Duration::from_secs(u32::MAX as u64);
 #[derive(Debug)]
 pub struct Conversation {
     server: Arc<Server>,
+    face: Arc<Face>,
     link: Arc<Link>,
     life: Life,
     stage: Stage,
@@ -89,6 +91,7 @@ impl Conversation {
     pub fn new(server: Arc<Server>, link: Arc<Link>) -> Conversation {
         let life = link.life;
         Conversation {
+            face: server.face(life),
             server,
             link,
             life,
@@ -365,7 +368,7 @@ impl Conversation {
         if for_heads {
             self.link.heads_are_known();
         }
-        let listed = self.server.listed(kind, items, caching.unwrap_or(Caching::NONE));
+        let listed = self.server.listed(self.life, kind, items, caching.unwrap_or(Caching::NONE));
         let said = self.said_changed.remove(&kind);
         if self.stage == Stage::Discovering {
             self.stage = Stage::Serving;
@@ -509,7 +512,7 @@ impl Conversation {
         let params = match self.era {
             Era::Legacy => params,
             Era::Modern => {
-                handshake::modern_params(&params, env!("CARGO_PKG_VERSION"), &self.server.features())
+                handshake::modern_params(&params, env!("CARGO_PKG_VERSION"), &self.face.features())
             }
         };
         let sent = self.link.call(call, Waiter::Own(purpose), method, |_| Some(params.into()));

@@ -1,9 +1,9 @@
 //! What the rest of the house holds of a server: its name, what it shows, the way to call it, the way to command it.
 //!
-//! The supervisor's thread writes the status; the life's thread writes link, greeting and tools.
+//! The supervisor's thread writes the status; what its lives say is in `face.rs`.
 
 use super::board::Board;
-use super::eras::{Eras, Setting};
+use super::face::{Face, Known, Manner};
 use super::link::Link;
 use super::machine::Event;
 use super::notes;
@@ -15,11 +15,10 @@ use crate::base::id::{CallId, Life, ServerName, Slug};
 use crate::base::limits::{LIST_AGAIN_MIN, LOG_SETTLE};
 use crate::base::redact::{self, Secrets};
 use crate::base::time::Time;
-use crate::engine::watched::Happened;
+use crate::engine::watched::Heard;
 use crate::mcp::caching::Caching;
 use crate::mcp::era::Era;
 use crate::mcp::features::Feature;
-use crate::mcp::handshake::Greeting;
 use crate::mcp::items::{Item, Kind};
 use crate::sys::clock;
 use crate::sys::logs::Log;
@@ -39,10 +38,12 @@ pub enum Report {
     Spawned(Life, Option<u32>),
     /// It lives in this container.
     Contained(Life, String),
-    /// Its engine says of its container what became of it.
-    Happened(Happened),
+    /// What the engine has to say; to whoever moved in there under this number.
+    Heard(u64, Heard),
     /// How far its image is.
     Progress(Life, String),
+    /// It takes no new calls, and the last one has ended.
+    Drained(Life),
     /// Its tools changed while it was ready.
     Listed(Life),
     /// Its entry is another one now.
@@ -61,17 +62,13 @@ pub struct Server {
     pub name: ServerName,
     pub slug: Slug,
     pub board: Board,
-    manner: RwLock<Arc<Manner>>,
-    /// What it is spoken to in.
-    pub(super) eras: Eras,
+    faces: RwLock<Faces>,
     ear: Arc<Ear>,
     inbox: Sender<Report>,
     /// Its supervisor, while there is nothing to supervise and so no thread.
     pub(super) resting: Mutex<Option<Box<Resting>>>,
     status: Mutex<Arc<Status>>,
     times: Mutex<(Time, Option<Time>)>,
-    link: RwLock<Option<Arc<Link>>>,
-    known: RwLock<Known>,
     log: Option<Log>,
     /// What must not be read in what it says, or in what is said of it.
     secrets: RwLock<Arc<Secrets>>,
@@ -79,55 +76,10 @@ pub struct Server {
     report: Mutex<Option<PathBuf>>,
 }
 
-/// What the server said of itself, kept across lives.
-#[derive(Clone, Debug)]
-pub struct Known {
-    pub greeting: Option<Arc<Greeting>>,
-    /// By kind; `None` until it has listed them once.
-    lists: [Option<Arc<Vec<Item>>>; 4],
-    /// For how long each was good, and when it came.
-    cachings: [(Caching, Time); 4],
-    /// When somebody last doubted a list.
-    doubted: [Option<Time>; 4],
-    /// How often they came into view or went out of it: one that did both is not as it was.
-    pub turns: u64,
-}
-
-impl Default for Known {
-    fn default() -> Known {
-        Known {
-            greeting: None,
-            lists: [const { None }; 4],
-            cachings: [(Caching::NONE, Time::ZERO); 4],
-            doubted: [None; 4],
-            turns: 0,
-        }
-    }
-}
-
-impl Known {
-    pub(super) fn new(greeting: Greeting, lists: [Option<Vec<Item>>; 4]) -> Known {
-        Known {
-            greeting: Some(Arc::new(greeting)),
-            lists: lists.map(|list| list.map(Arc::new)),
-            ..Known::default()
-        }
-    }
-
-    pub fn list(&self, kind: Kind) -> Option<Arc<Vec<Item>>> {
-        self.lists[kind as usize].clone()
-    }
-
-    /// What is left of the time that the server gave this list.
-    pub fn caching(&self, kind: Kind, now: Time) -> Caching {
-        let (caching, since) = self.cachings[kind as usize];
-        caching.aged(now.since(since))
-    }
-
-    /// Whether it has been ready once: its tools are the first that it lists.
-    pub fn has_listed(&self) -> bool {
-        self.lists[Kind::Tools as usize].is_some()
-    }
+/// What is shown, and during a switch the one beside it: that of the life to come, then that of the one before.
+struct Faces {
+    shown: Arc<Face>,
+    other: Option<Arc<Face>>,
 }
 
 /// What became of a list.
@@ -162,18 +114,6 @@ pub type Ear = dyn Fn(&Server, &Arc<Link>, &Said<'_>) + Send + Sync;
 /// Whether clients have a use for a server that gets no calls: they have subscribed to what it has.
 pub type Needed = dyn Fn(&ServerName) -> bool + Send + Sync;
 
-/// How it is spoken to. Changes with its entry.
-#[derive(Clone)]
-pub struct Manner {
-    /// How long one call may take without progress.
-    pub call_patience: Duration,
-    /// What people call it together with others.
-    pub groups: Vec<String>,
-    /// What is declared to the server that clients can be asked for.
-    pub features: Vec<Feature>,
-    pub era: Setting,
-}
-
 /// What a server is given for its whole time.
 pub struct Traits {
     pub ear: Arc<Ear>,
@@ -202,39 +142,68 @@ impl Server {
             name: first.name.clone(),
             slug: first.slug.clone(),
             board,
-            eras: Eras::new(first.name.as_str(), manner.era.clone()),
-            manner: RwLock::new(Arc::new(manner)),
+            faces: RwLock::new(Faces {
+                shown: Arc::new(Face::new(first.name.as_str(), manner, Known::default())),
+                other: None,
+            }),
             ear,
             inbox,
             resting: Mutex::new(None),
             status: Mutex::new(Arc::new(first)),
             times: Mutex::new((Time::ZERO, None)),
-            link: RwLock::new(None),
-            known: RwLock::new(Known::default()),
             log,
             secrets: RwLock::default(),
             report: Mutex::default(),
         }
     }
 
+    /// What is shown of it.
+    pub(super) fn shown(&self) -> Arc<Face> {
+        self.faces.read().shown.clone()
+    }
+
+    /// Whose what `life` says is.
+    pub(super) fn face(&self, life: Life) -> Arc<Face> {
+        let faces = self.faces.read();
+        let other = faces.other.iter().find(|face| face.life() == life);
+        other.unwrap_or(&faces.shown).clone()
+    }
+
+    /// One beside it, which nobody sees; or none any more.
+    pub(super) fn beside(&self, other: Option<Arc<Face>>) {
+        self.faces.write().other = other;
+    }
+
+    /// The one beside it is shown from here on, and the one that was shown is beside it.
+    pub(super) fn turn(&self) {
+        let mut faces = self.faces.write();
+        let Some(next) = faces.other.take() else { return };
+        next.known.write().turns = faces.shown.known.read().turns;
+        let before = std::mem::replace(&mut faces.shown, next);
+        faces.other = Some(before);
+        // Under the lock: whoever sees other lists sees that they have changed, too.
+        self.board.lists_changed();
+    }
+
+    /// The container of the life beside this one, which nobody may touch for it.
+    pub(super) fn container_beside(&self, life: Life) -> Option<String> {
+        let faces = self.faces.read();
+        let other = faces.other.as_ref()?;
+        if other.life() == life { faces.shown.container() } else { other.container() }
+    }
+
     /// How long one call may take without progress.
     pub fn call_patience(&self) -> Duration {
-        self.manner.read().call_patience
+        self.shown().manner().call_patience
     }
 
     pub fn groups(&self) -> Vec<String> {
-        self.manner.read().groups.clone()
+        self.shown().manner().groups.clone()
     }
 
     /// What is declared to the server that clients can be asked for.
     pub fn features(&self) -> Vec<Feature> {
-        self.manner.read().features.clone()
-    }
-
-    /// Another one from now on: for the life that runs, too.
-    pub(super) fn adopt(&self, manner: Manner) {
-        self.eras.set(manner.era.clone());
-        *self.manner.write() = Arc::new(manner);
+        self.shown().features()
     }
 
     pub fn status(&self) -> Arc<Status> {
@@ -243,13 +212,20 @@ impl Server {
 
     /// The way to the current life; `None` unless it is ready.
     pub fn link(&self) -> Option<Arc<Link>> {
-        self.link.read().clone()
+        self.faces.read().shown.link()
+    }
+
+    /// The ways to all lives that may have calls: beside the current one, during a switch, the one before.
+    pub fn links(&self) -> impl Iterator<Item = Arc<Link>> + use<> {
+        let faces = self.faces.read();
+        let other = faces.other.as_ref().and_then(|face| face.link());
+        faces.shown.link().into_iter().chain(other)
     }
 
     /// A client of this era calls. `false`: the life makes way for one of that era, and whoever calls waits for it; only
     /// one that nobody has used does.
     pub fn is_usable_by(&self, era: Option<Era>, link: &Link) -> bool {
-        let other = era.filter(|era| self.eras.wanted(*era, link.era()));
+        let other = era.filter(|era| self.shown().eras.wanted(*era, link.era()));
         let Some(era) = other.filter(|_| link.leave(0)) else { return link.use_it() };
         let message = format!("{} is greeted in the {} era, which its client speaks", self.name, era.name());
         log::info!("{message}");
@@ -261,7 +237,7 @@ impl Server {
     }
 
     pub fn known(&self) -> Known {
-        self.known.read().clone()
+        self.shown().known()
     }
 
     /// Tells the supervisor, which gets a thread for it if it has none. Blocks while its inbox is full; lost only if
@@ -341,8 +317,10 @@ impl Server {
         self.secrets.read().clone()
     }
 
-    /// From now on these are its secrets.
+    /// From now on these are its secrets; during a switch, beside those that it has.
     pub(super) fn keep_secret(&self, secrets: Secrets) {
+        let is_alone = self.faces.read().other.is_none();
+        let secrets = if is_alone { secrets } else { secrets.and(&self.secrets()) };
         let mut own = self.secrets.write();
         if **own != secrets {
             *own = Arc::new(secrets);
@@ -369,25 +347,23 @@ impl Server {
         let before = self.is_offered();
         *self.times.lock() = (since, retry);
         *self.status.lock() = Arc::new(status);
-        if before != self.is_offered() && self.known.read().has_listed() {
-            self.known.write().turns += 1;
+        let shown = self.shown();
+        if before != self.is_offered() && shown.known.read().has_listed() {
+            shown.known.write().turns += 1;
             self.board.lists_changed();
         }
         self.board.post();
     }
 
-    pub(super) fn greeted(&self, greeting: Greeting) {
-        self.known.write().greeting = Some(Arc::new(greeting));
-    }
-
     /// What an earlier run of the daemon knew of it; before anybody else has the server.
     pub(super) fn recall(&self, known: Known) {
-        *self.known.write() = known;
+        *self.shown().known.write() = known;
     }
 
-    /// What it lists, and for how long that is good.
-    pub(super) fn listed(&self, kind: Kind, items: Vec<Item>, caching: Caching) -> Listed {
-        let mut known = self.known.write();
+    /// What a life lists, and for how long that is good.
+    pub(super) fn listed(&self, life: Life, kind: Kind, items: Vec<Item>, caching: Caching) -> Listed {
+        let face = self.face(life);
+        let mut known = face.known.write();
         known.cachings[kind as usize] = (caching, clock::now());
         let list = &mut known.lists[kind as usize];
         let listed = match list {
@@ -396,7 +372,8 @@ impl Server {
             Some(_) => return Listed::Same,
         };
         *list = Some(Arc::new(items));
-        // Under the lock: whoever sees the new list sees that the lists have changed, too.
+        // Under the lock: whoever sees the new list sees that the lists have changed, too. What is not shown is looked at
+        // when it is (`turn`).
         self.board.lists_changed();
         listed
     }
@@ -424,7 +401,8 @@ impl Server {
     }
 
     fn list_anew(&self, link: &Link, kind: Kind, now: Time) {
-        let mut known = self.known.write();
+        let shown = self.shown();
+        let mut known = shown.known.write();
         let doubted = &mut known.doubted[kind as usize];
         if doubted.is_none_or(|before| now.since(before) >= LIST_AGAIN_MIN) {
             *doubted = Some(now);
@@ -432,19 +410,28 @@ impl Server {
         }
     }
 
+    /// A life that is not shown answers for its calls, and has no news.
     pub(super) fn say(&self, link: &Arc<Link>, said: &Said<'_>) {
-        (self.ear)(self, link, said);
+        const OF_A_CALL: [&str; 2] = ["notifications/message", "notifications/cancelled"];
+        let heard = match said {
+            Said::Request { .. } => true,
+            Said::Notification { method, .. } if OF_A_CALL.contains(method) => true,
+            Said::Notification { .. } | Said::Ready => {
+                let faces = self.faces.read();
+                faces.other.as_ref().is_none_or(|other| other.life() != link.life)
+            }
+        };
+        if heard {
+            (self.ear)(self, link, said);
+        }
     }
 
     pub(super) fn open(&self, link: Arc<Link>) {
-        *self.link.write() = Some(link);
+        self.face(link.life).open(link);
     }
 
     /// Forgets the link of `life`; a later life's stays.
     pub(super) fn close(&self, life: Life) {
-        let mut link = self.link.write();
-        if link.as_ref().is_some_and(|link| link.life == life) {
-            *link = None;
-        }
+        self.face(life).close(life);
     }
 }

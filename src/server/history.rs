@@ -1,7 +1,7 @@
 //! What is kept of one server between two runs of the daemon: how long its starts took, what was counted against it,
 //! and whether it was given up. It is believed as long as the entry is the same.
 
-use super::handle::Known;
+use super::face::Known;
 use super::machine::{self, GivenUp, Past, Policy};
 use super::sleep;
 use super::starts::Starts;
@@ -73,6 +73,24 @@ impl History {
         if self.entry != entry {
             self.entry = entry;
             self.kept = Tally::default();
+        }
+    }
+
+    /// Of a life beside the one that serves: it knows how long starts take, and keeps nothing.
+    pub fn beside(&self, program: u64, entry: u64) -> History {
+        let mut starts = self.starts.clone();
+        starts.renew(program);
+        History { store: None, name: self.name.clone(), entry, starts, kept: Tally::default() }
+    }
+
+    /// That life serves from here on: what is learnt of it is kept, and nothing more of the one before.
+    pub fn hand_over(&mut self, to: &mut History) {
+        to.store = self.store.take();
+        if self.entry == to.entry {
+            to.kept = self.kept.clone();
+        }
+        if to.starts != self.starts {
+            to.remember(STARTS, &to.starts);
         }
     }
 
@@ -183,6 +201,24 @@ mod tests {
 
     fn at(seconds: u64) -> Time {
         Time(Duration::from_secs(seconds))
+    }
+
+    #[test]
+    fn what_a_life_beside_learns_is_kept_once_it_serves() {
+        let (mut before, span) = (History::open(None, "a", 1, 2), Duration::from_secs(1));
+        before.started(span, span);
+        let mut same = before.beside(1, 3);
+        assert_eq!(same.starts.usual(), Some(span), "the same program takes as long");
+        assert_eq!(before.beside(9, 3).starts.usual(), None);
+        same.started(span * 3, span * 3);
+        assert_eq!(before.starts.usual(), Some(span), "nobody hears of it yet");
+        before.kept.streak = 4;
+        before.hand_over(&mut same);
+        assert_eq!(same.kept, Tally::default(), "another entry");
+        let mut again = same.beside(1, 3);
+        same.kept.streak = 5;
+        same.hand_over(&mut again);
+        assert_eq!(again.kept.streak, 5);
     }
 
     /// A server that could not be spawned so often, at second 1 and every minute after it.

@@ -57,6 +57,17 @@ pub struct Link {
     used: AtomicU64,
     /// Lists that somebody wants read anew, a bit for each.
     to_list: AtomicU8,
+    /// It is to have no more calls once it has none; who hears of that.
+    on_idle: OnceLock<OnIdle>,
+}
+
+/// Called by whoever ended the last call, and perhaps more than once: it must not wait.
+struct OnIdle(Box<dyn Fn() + Send + Sync>);
+
+impl std::fmt::Debug for OnIdle {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("OnIdle")
+    }
 }
 
 /// More calls than there can be.
@@ -175,6 +186,7 @@ impl Link {
             modern: OnceLock::new(),
             used: AtomicU64::new(0),
             to_list: AtomicU8::new(0),
+            on_idle: OnceLock::new(),
         }
     }
 
@@ -268,6 +280,7 @@ impl Link {
         if let (Some(_), Way::Remote(remote)) = (&pending, &self.way) {
             remote.answered(id);
         }
+        self.one_less();
         pending
     }
 
@@ -284,6 +297,7 @@ impl Link {
         if was_open {
             self.over(id);
         }
+        self.one_less();
         was_open
     }
 
@@ -294,6 +308,7 @@ impl Link {
         if let Waiter::Caller { slot, .. } = pending.waiter {
             slot.answer(Answer::Fault(Fault::new(FaultKind::Cancelled, "cancelled by the client")));
         }
+        self.one_less();
         true
     }
 
@@ -320,6 +335,7 @@ impl Link {
                 slot.answer(Answer::Fault(Fault::new(FaultKind::Cancelled, "the session was ended")));
             }
         }
+        self.one_less();
     }
 
     /// Gives the progress of a call to its caller, with the caller's own token; `false` if nobody waits for it.
@@ -389,10 +405,41 @@ impl Link {
         }
     }
 
+    /// Another life is called from here on: `tell` is called whenever it has lost its last call of a client, but
+    /// not if it has none now: see [`Link::close_if_idle`].
+    pub(super) fn drain(&self, tell: impl Fn() + Send + Sync + 'static) {
+        // A second time changes nothing: a life is replaced once.
+        let _ = self.on_idle.set(OnIdle(Box::new(tell)));
+    }
+
+    /// Has it no call of a client, it gets none any more: who turns to it is refused with this fault, before anything is
+    /// sent. `false`: some are under way.
+    pub(super) fn close_if_idle(&self, fault: Fault) -> bool {
+        let mut calls = self.calls.lock();
+        let idle = calls.count(is_of_a_client) == 0;
+        if idle {
+            calls.life_over(fault);
+        }
+        idle
+    }
+
+    /// A call may have been the last.
+    fn one_less(&self) {
+        if let Some(OnIdle(tell)) = self.on_idle.get()
+            && self.calls.lock().count(is_of_a_client) == 0
+        {
+            tell();
+        }
+    }
+
     /// Calls that wait.
     pub fn waiting(&self) -> usize {
         self.calls.lock().count(|call| !matches!(call.waiter, Waiter::Own(Purpose::Listen)))
     }
+}
+
+fn is_of_a_client(call: &Pending<Waiter>) -> bool {
+    matches!(call.waiter, Waiter::Caller { .. })
 }
 
 fn too_large(bytes: usize) -> Fault {

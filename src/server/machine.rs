@@ -83,6 +83,37 @@ pub enum Event {
     Due,
 }
 
+impl Event {
+    /// The life that it speaks of. `Admitted` speaks of one that is not yet.
+    pub fn life(self) -> Option<Life> {
+        match self {
+            Event::Idle(life)
+            | Event::FirstSign(life)
+            | Event::Pulling(life)
+            | Event::Spawned(life)
+            | Event::SpawnFailed(life, _)
+            | Event::Greeted(life)
+            | Event::Discovered(life)
+            | Event::Failed(life, _)
+            | Event::NotBefore(life, _)
+            | Event::ProbeOk(life)
+            | Event::Exited(life, _)
+            | Event::Paused(life)
+            | Event::Unpaused(life)
+            | Event::Gone(life) => Some(life),
+            Event::Admitted(_)
+            | Event::Want(_)
+            | Event::Block(_)
+            | Event::Restart
+            | Event::Reconnect
+            | Event::Wake
+            | Event::EngineUp
+            | Event::EngineAway
+            | Event::Due => None,
+        }
+    }
+}
+
 /// Everything a server can ask of its surroundings.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
@@ -387,20 +418,7 @@ impl Server {
                 }
                 fresh && awaited
             }
-            Event::Idle(life)
-            | Event::FirstSign(life)
-            | Event::Pulling(life)
-            | Event::Spawned(life)
-            | Event::SpawnFailed(life, _)
-            | Event::Greeted(life)
-            | Event::Discovered(life)
-            | Event::Failed(life, _)
-            | Event::NotBefore(life, _)
-            | Event::ProbeOk(life)
-            | Event::Exited(life, _)
-            | Event::Paused(life)
-            | Event::Unpaused(life)
-            | Event::Gone(life) => self.life() == Some(life),
+            of_a_life!() => event.life() == self.life(),
             Event::Due => self.next_deadline().is_some_and(|(at, _)| at <= turn.now),
             Event::Want(_)
             | Event::Block(_)

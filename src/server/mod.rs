@@ -1,6 +1,7 @@
 //! Floor 3: one server, from its entry in the config to its last process.
 //!
-//! `machine` decides (pure), `supervisor` is the thread that asks it, `life` is the thread of one incarnation,
+//! `machine` decides (pure), `supervisor` is the thread that asks it, `switch` decides how one life takes over from
+//! another (pure), `life` is the thread of one incarnation, `face` is what it shows of the server,
 //! `link` is the byte path that callers use past both. `remote` is the life of a server that runs elsewhere.
 
 pub mod board;
@@ -9,6 +10,7 @@ pub mod container;
 pub mod conversation;
 pub mod docker_cli;
 pub mod eras;
+pub mod face;
 pub mod gate;
 pub mod handle;
 pub mod history;
@@ -34,6 +36,7 @@ pub mod slot;
 pub mod starts;
 pub mod status;
 pub mod supervisor;
+pub mod switch;
 pub mod tape;
 pub mod traces;
 mod vessel;

@@ -1,7 +1,8 @@
 //! A server that is started by a call, and stopped when none came for a while: when it may sleep, and what is known of it
 //! meanwhile.
 
-use super::handle::{Known, Needed};
+use super::face::Known;
+use super::handle::Needed;
 use super::link::Link;
 use crate::base::id::{Life, ServerName};
 use crate::base::time::Time;
@@ -15,6 +16,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 /// Watches one server for idleness. It costs a call nothing: twice in the span it is looked how many calls there were.
+#[derive(Clone)]
 pub struct Sleep {
     after: Duration,
     needed: Arc<Needed>,

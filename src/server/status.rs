@@ -53,6 +53,9 @@ pub struct Status {
     pub reason: Option<Fault>,
     /// The file that says why it was given up, while it is.
     pub report: Option<String>,
+    /// Of a server with `overlap`: what becomes of the life beside the one that serves, or became of the last one.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub switch: Option<Switching>,
     /// What it uses; only where it was asked for. Of a container nothing if its engine does not say it in time.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub usage: Option<Usage>,
@@ -70,6 +73,57 @@ pub struct Usage {
     pub cpu_ms: u64,
     /// Open descriptors; 0 for processes that may not be looked into, and for a container.
     pub fds: u64,
+}
+
+impl Usage {
+    /// Of both together.
+    pub fn and(self, other: Usage) -> Usage {
+        Usage {
+            processes: self.processes + other.processes,
+            rss_kib: self.rss_kib + other.rss_kib,
+            cpu_ms: self.cpu_ms + other.cpu_ms,
+            fds: self.fds + other.fds,
+        }
+    }
+}
+
+/// The life beside the one that serves.
+#[derive(Clone, Debug, Default, PartialEq, Serialize)]
+pub struct Switching {
+    /// One of: starting (it will take over), draining (it served before, and answers what it was asked then), stopping, failed
+    /// (there is none: it did not become ready, so the one before serves on).
+    pub state: &'static str,
+    /// Since when.
+    pub since: String,
+    /// Where it is within its start or stop; open list.
+    pub phase: Option<&'static str>,
+    pub life: Option<Life>,
+    pub pid: Option<u32>,
+    pub container: Option<String>,
+    /// Why the last one did not become ready, and what to do.
+    pub reason: Option<Fault>,
+}
+
+impl Switching {
+    /// There is none any more, and the one before serves on.
+    pub fn has_failed(&self) -> bool {
+        self.state == "failed"
+    }
+}
+
+/// One step of a switch, as the events tell it.
+#[derive(Debug, Serialize)]
+pub struct Switched<'a> {
+    pub server: &'a ServerName,
+    /// As in the status; `over` when nothing is left of the life beside.
+    pub to: &'a str,
+    /// The life that serves.
+    pub life: Option<Life>,
+    pub pid: Option<u32>,
+    pub container: Option<&'a str>,
+    /// The one beside it.
+    pub other: Option<Life>,
+    pub reason: Option<&'a Fault>,
 }
 
 /// One transition, as the events tell it: from where, to what is shown now, and what caused it.

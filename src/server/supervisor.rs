@@ -1,11 +1,13 @@
-//! The thread that owns one server: `recv -> step -> act`, and nothing else.
+//! What owns one line of lives of a server: `step -> act`, and nothing else. A server has one, and during a switch two,
+//! on one thread (`stage.rs`).
 //!
 //! A server that is disabled and off needs no thread: its supervisor rests in the server itself, until somebody tells
 //! it something. It ends when the server is retired and off.
 
 use super::board::Board;
+use super::face::{Face, Manner};
 use super::gate::Claim;
-use super::handle::{Manner, Report, Server, Traits};
+use super::handle::{Report, Server, Traits};
 use super::history::{Found, History};
 use super::host::Host;
 use super::launch::Launch;
@@ -17,6 +19,7 @@ use super::reconnect::Recovery;
 use super::report::{Attempt, Reports};
 use super::sleep::Sleep;
 use super::starts::Ceiling;
+use super::status::Switching;
 use super::tape::Tape;
 use crate::base::fault::{Fault, FaultKind};
 use crate::base::id::{Life, ServerName, Slug};
@@ -29,19 +32,22 @@ use crate::engine::watched::{self, Heard, Subscription, Watched};
 use crate::reaper::keeper::Keeper;
 use crate::store::Store;
 use crate::sys::clock;
-use crossbeam_channel::{Receiver, RecvTimeoutError, Sender, bounded};
+use crossbeam_channel::{Receiver, Sender, bounded};
 use std::io;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 mod change;
 mod recovery;
 mod reporting;
 mod rest;
+mod stage;
 mod words;
 
 pub use change::{Afterwards, Change};
 pub(super) use rest::{Resting, wake};
+use stage::Stage;
 
 /// What a supervisor asks of the start gate, which `main` owns; and what `main` must know beside.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -66,22 +72,26 @@ pub struct Home {
 }
 
 /// Finds the home of a server: asked when it is first wanted, so that one that is disabled touches no engine.
-pub type FindHome = dyn Fn() -> Home + Send;
+pub type FindHome = dyn Fn() -> Home + Send + Sync;
 
 /// What a server's entry comes to.
+#[derive(Clone)]
 pub struct Terms {
     pub policy: Policy,
     pub manner: Manner,
     pub habits: Habits,
-    pub find_home: Box<FindHome>,
+    pub find_home: Arc<FindHome>,
 }
 
 /// How it starts and sleeps.
+#[derive(Clone)]
 pub struct Habits {
     /// How long a start may take.
     pub ceiling: Ceiling,
     /// Its line and column in the config; a reload that does not concern it does not tell it of others.
     pub place: (usize, usize),
+    /// A life that is asked for in the place of one that serves begins beside it.
+    pub overlap: bool,
     /// It sleeps while nobody calls it.
     pub sleep: Option<Sleep>,
     /// What is said of it should it be given up; nothing where no report is wanted.
@@ -133,62 +143,54 @@ pub fn start(
     if let Some(known) = known {
         server.recall(known);
     }
-    let tape = Tape::new(&machine, &policy);
-    let mut supervisor = Supervisor {
+    let post = Post {
+        face: server.shown(),
         server: server.clone(),
-        machine,
-        policy,
-        find_home,
-        plan: None,
-        secrets: None,
-        next: None,
-        leaving: false,
         keeper: charge.keeper,
-        history,
         host: charge.host,
-        habits,
-        start: Start::default(),
         gate: Arc::new(gate),
-        orders: None,
-        pid: None,
-        container: None,
-        progress: None,
-        last_error,
-        attempts: Ring::new(REPORT_ATTEMPTS_MAX),
-        attempt_of: None,
-        last_success: None,
-        tape,
-        retired: false,
-        dwelling: None,
-        recovering: false,
-        frozen: None,
-        recovery: None,
     };
+    let mut supervisor = Supervisor::new(post, (policy, habits, find_home), history, machine);
+    supervisor.last_error = last_error;
     if charge.wanted {
         supervisor.move_in();
     }
     supervisor.find_report();
     if let Some(problem) = charge.problem {
-        let event = Event::Block(Some(problem.kind));
-        supervisor.take(Report::Event(event, Some(problem)));
+        supervisor.block(problem);
     }
     if charge.wanted {
         supervisor.step(Event::Want(true));
     }
-    supervisor.begin(inbox).map_err(|(error, _)| error)?;
+    Stage::new(supervisor).begin(inbox).map_err(|(error, _)| error)?;
     Ok(server)
+}
+
+/// Where a supervisor stands: for whom it works, and with what.
+struct Post {
+    server: Arc<Server>,
+    /// Where its lives show what they have to say.
+    face: Arc<Face>,
+    keeper: Arc<Keeper>,
+    host: Arc<Host>,
+    gate: Arc<dyn Fn(GateRequest) + Send + Sync>,
 }
 
 struct Supervisor {
     server: Arc<Server>,
+    face: Arc<Face>,
+    /// What it does is what the server does; else it is beside the one of which that is true, and only the log hears of it.
+    is_front: bool,
+    /// What is said of the one beside it.
+    switching: Option<Switching>,
     machine: machine::Server,
     policy: Policy,
-    find_home: Box<FindHome>,
+    find_home: Arc<FindHome>,
     /// INVARIANT: there while it is wanted.
     plan: Option<Box<Plan>>,
     secrets: Option<Box<dyn Fn() -> Secrets + Send>>,
     /// What its entry says now, while a life of what it said before is ending.
-    next: Option<(Manner, Box<FindHome>)>,
+    next: Option<(Manner, Arc<FindHome>)>,
     /// The config does not name it any more.
     leaving: bool,
     keeper: Arc<Keeper>,
@@ -212,6 +214,8 @@ struct Supervisor {
     retired: bool,
     /// The engine that it lives on, and what is heard of it.
     dwelling: Option<(Arc<Watched>, Subscription)>,
+    /// Under this number; what is said to another is not for it.
+    address: u64,
     /// Its engine is back, and what becomes of this server was not said yet.
     recovering: bool,
     /// The way to a life whose container is paused.
@@ -229,56 +233,80 @@ struct Start {
 }
 
 impl Supervisor {
+    fn new(
+        post: Post,
+        (policy, habits, find_home): (Policy, Habits, Arc<FindHome>),
+        history: History,
+        machine: machine::Server,
+    ) -> Supervisor {
+        let Post { server, face, keeper, host, gate } = post;
+        Supervisor {
+            server,
+            face,
+            is_front: true,
+            switching: None,
+            tape: Tape::new(&machine, &policy),
+            machine,
+            policy,
+            find_home,
+            plan: None,
+            secrets: None,
+            next: None,
+            leaving: false,
+            keeper,
+            history,
+            host,
+            habits,
+            start: Start::default(),
+            gate,
+            orders: None,
+            pid: None,
+            container: None,
+            progress: None,
+            last_error: None,
+            attempts: Ring::new(REPORT_ATTEMPTS_MAX),
+            attempt_of: None,
+            last_success: None,
+            retired: false,
+            dwelling: None,
+            address: 0,
+            recovering: false,
+            frozen: None,
+            recovery: None,
+        }
+    }
+
     /// Nothing is started on an engine that was not heard yet.
     fn settle_on(&mut self, engine: Arc<Watched>) {
+        static ADDRESSES: AtomicU64 = AtomicU64::new(1);
         self.step(Event::EngineAway);
-        let server = self.server.clone();
-        let name = self.server.name.clone();
-        let subscription = engine.subscribe_as(name.as_str(), move |heard| match heard {
-            Heard::Up => server.tell(Report::Event(Event::EngineUp, None)),
-            Heard::Away(cause, fault) => {
-                server.tell(Report::Event(Event::EngineAway, Some(fault.clone())));
-                // Then so is all that lives on it.
-                if *cause == Cause::Paused {
-                    server.tell(Report::Happened(watched::Happened::Paused));
-                }
-            }
-            Heard::Container(happened) => server.tell(Report::Happened(*happened)),
-        });
+        let (server, address) = (self.server.clone(), ADDRESSES.fetch_add(1, Ordering::Relaxed));
+        self.address = address;
+        let name = self.server.name.as_str();
+        let subscription =
+            engine.subscribe_as(name, move |heard| server.tell(Report::Heard(address, heard.clone())));
         self.dwelling = Some((engine, subscription));
     }
 
-    fn run(mut self, mut inbox: Receiver<Report>) {
-        loop {
-            if self.has_nothing_to_do() {
-                match self.rest(inbox) {
-                    None => return,
-                    Some(again) => (self, inbox) = again,
+    /// What its engine has to say.
+    fn heard(&mut self, heard: Heard) {
+        match heard {
+            Heard::Up => self.step(Event::EngineUp),
+            Heard::Away(cause, fault) => {
+                self.heard_fault(Event::EngineAway, fault);
+                self.step(Event::EngineAway);
+                // Then so is all that lives on it.
+                if cause == Cause::Paused {
+                    self.happened(watched::Happened::Paused);
                 }
             }
-            let due = self.machine.next_deadline().map(|(at, _)| at);
-            let look = self.habits.sleep.as_ref().and_then(Sleep::next_look);
-            let report = match due.into_iter().chain(look).min() {
-                None => inbox.recv().map_err(|_| RecvTimeoutError::Disconnected),
-                Some(at) => inbox.recv_deadline(clock::instant(at)),
-            };
-            match report {
-                Ok(report) => self.take(report),
-                // Too early, it changes nothing.
-                Err(RecvTimeoutError::Timeout) => self.step(Event::Due),
-                // Not while we live: our own `server` holds a sender.
-                Err(RecvTimeoutError::Disconnected) => return,
-            }
-            self.sleep_if_idle();
-            if self.retired && self.machine.life().is_none() {
-                return;
-            }
+            Heard::Container(happened) => self.happened(happened),
         }
     }
 
     fn take(&mut self, report: Report) {
         match report {
-            Report::Event(Event::Want(true) | Event::Restart, _) if self.leaving => {}
+            Report::Event(Event::Want(true), _) if self.leaving => {}
             Report::Event(event, fault) => {
                 if event == Event::Want(true) && self.plan.is_none() {
                     self.move_in();
@@ -296,6 +324,7 @@ impl Supervisor {
                 if let Some((_, subscription)) = &self.dwelling {
                     subscription.follow(&id);
                 }
+                self.face.set_container(Some(id.clone()));
                 self.container = Some(id);
             }
             Report::Progress(life, text) if self.machine.life() == Some(life) => {
@@ -303,7 +332,7 @@ impl Supervisor {
                 self.publish();
             }
             Report::Contained(..) | Report::Progress(..) => (),
-            Report::Happened(happened) => self.happened(happened),
+            Report::Heard(_, heard) => self.heard(heard),
             Report::Listed(life) => {
                 log::info!("{}: what it lists has changed (life {life})", self.server.name);
                 self.keep_known();
@@ -319,7 +348,21 @@ impl Supervisor {
                 self.retired = true;
                 self.step(Event::Want(false));
             }
+            // Of a switch that is over.
+            Report::Drained(_) => (),
         }
+    }
+
+    /// Calls are answered by its life.
+    fn serves(&self) -> bool {
+        self.machine.state() == "ready"
+    }
+
+    /// When something is to be done though nothing happens.
+    fn next_deadline(&self) -> Option<Time> {
+        let due = self.machine.next_deadline().map(|(at, _)| at);
+        let look = self.habits.sleep.as_ref().filter(|_| self.is_front).and_then(Sleep::next_look);
+        due.into_iter().chain(look).min()
     }
 
     /// Remembers why, unless the server was only doing what it was told.
@@ -372,6 +415,7 @@ impl Supervisor {
         if self.machine.life().is_none() {
             self.orders = None;
             self.pid = None;
+            self.face.set_container(None);
             if self.container.take().is_some()
                 && let Some((_, subscription)) = &self.dwelling
             {
@@ -391,8 +435,7 @@ impl Supervisor {
             self.record(event, before);
         }
         self.settle(event);
-        let why = self.last_error.as_ref().map(|(fault, _)| fault);
-        self.history.keep(&self.machine, why, now, clock::wall());
+        self.keep_history(now);
         if self.machine.life().is_none() {
             self.adopt_next();
         }
@@ -403,21 +446,26 @@ impl Supervisor {
         }
     }
 
+    fn keep_history(&mut self, now: Time) {
+        let why = self.last_error.as_ref().map(|(fault, _)| fault);
+        self.history.keep(&self.machine, why, now, clock::wall());
+    }
+
     /// What is needed to be listed while it sleeps.
     fn keep_known(&self) {
-        if self.habits.sleep.is_some() {
-            self.history.keep_known(&self.server.known());
+        if self.habits.sleep.is_some() && self.is_front {
+            self.history.keep_known(&self.face.known());
         }
     }
 
     /// Nobody has called it for long enough: whoever does from now on waits for its next life.
     fn sleep_if_idle(&mut self) {
         let Some(sleep) = &mut self.habits.sleep else { return };
-        let link = self.server.link();
+        let link = self.face.link();
         if sleep.look(&self.server.name, link.as_deref(), clock::now())
             && let Some(link) = link
         {
-            self.server.close(link.life);
+            self.face.close(link.life);
             self.step(Event::Idle(link.life));
         }
     }
@@ -455,16 +503,16 @@ impl Supervisor {
         let frozen = |phase: &str| matches!(phase, "paused" | "thawing");
         let (was, is) = (frozen(before), frozen(self.machine.phase()));
         if !was && is {
-            self.frozen = self.server.link();
+            self.frozen = self.face.link();
             if let Some(link) = &self.frozen {
-                self.server.close(link.life);
+                self.face.close(link.life);
             }
         } else if was && !is {
             let link = self.frozen.take()?;
             if self.machine.state() != "ready" || self.machine.life() != Some(link.life) {
                 return Some(link);
             }
-            self.server.open(link);
+            self.face.open(link);
         }
         None
     }
@@ -506,6 +554,7 @@ impl Supervisor {
     fn launch(&mut self, life: Life) -> Option<(Event, Fault)> {
         let begun = Orders::new().and_then(|orders| {
             self.orders = Some((life, orders.clone()));
+            self.face.begin(life);
             let (server, keeper) = (self.server.clone(), self.keeper.clone());
             if let Some(secrets) = &self.secrets {
                 server.keep_secret(secrets());

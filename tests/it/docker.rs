@@ -18,6 +18,7 @@ mod incidents;
 mod kills;
 mod life;
 mod outage;
+mod overlap;
 mod owed;
 mod pull;
 pub mod scene;

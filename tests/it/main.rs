@@ -22,6 +22,7 @@ mod logs;
 mod modern;
 mod orphans;
 mod outage;
+mod overlap;
 mod promises;
 mod questions;
 mod reconnect;

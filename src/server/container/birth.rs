@@ -39,7 +39,7 @@ impl Slot {
 /// What is to be asked of the engine.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Ask {
-    /// Every container of this life key, stopped ones too.
+    /// Every container of this life key, stopped ones too; but for that of a life beside this one, during a switch.
     Predecessors,
     /// Remove a container of this life key.
     Remove(String),
@@ -79,6 +79,7 @@ pub enum Answer {
 pub enum Holder {
     /// A container of this life key.
     Ours(String),
+    /// Not ours, or of the life beside this one: not to be touched.
     Stranger,
     Nobody,
 }

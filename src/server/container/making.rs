@@ -110,7 +110,8 @@ impl<'a> Making<'a> {
         let asked = match ask {
             Ask::Predecessors => {
                 let patience = self.within(LOOK_PATIENCE);
-                self.whose.any_life().find(&self.reach(), &patience).map(Answer::Found)
+                let found = self.whose.any_life().find(&self.reach(), &patience);
+                found.map(|found| Answer::Found(without(found, self.beside())))
             }
             Ask::Remove(id) => return self.remove(id, &self.whose.any_life(), Some(self.cancel)),
             Ask::Pause => return pause(self.cancel),
@@ -148,6 +149,8 @@ impl<'a> Making<'a> {
 
     fn holder(&self, slot: Slot) -> Result<Answer, EngineError> {
         let holder = match self.plan.engine.inspect(&self.name(slot), &self.within(LOOK_PATIENCE)) {
+            // Of the life beside this one: not in the way, and not to be touched.
+            Ok(seen) if self.beside().as_ref() == Some(&seen.id) => Holder::Stranger,
             Ok(seen) if self.whose.any_life().owns(&seen.labels) => Holder::Ours(seen.id),
             Ok(_) => Holder::Stranger,
             Err(error) if error.kind == EngineErrorKind::NoSuchContainer => Holder::Nobody,
@@ -236,6 +239,11 @@ impl<'a> Making<'a> {
         Answer::Failed(Failure { kind: FaultKind::EngineError, in_doubt: true })
     }
 
+    /// During a switch: the container of the other life.
+    fn beside(&self) -> Option<String> {
+        self.server.container_beside(self.life)
+    }
+
     fn reach(&self) -> Reach {
         Reach::Api(self.plan.engine.clone())
     }
@@ -310,6 +318,12 @@ impl<'a> Making<'a> {
         }
         Fault::new(kind, format!("start {name}: {}", kind.name()))
     }
+}
+
+/// What is found in the place of a server, without the container of a life that is beside the one that asks.
+pub(in crate::server) fn without(mut found: Vec<String>, beside: Option<String>) -> Vec<String> {
+    found.retain(|id| beside.as_ref() != Some(id));
+    found
 }
 
 /// What stands in the place of a server keeps the next container out of it.

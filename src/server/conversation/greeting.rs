@@ -21,16 +21,16 @@ impl Conversation {
     /// The first thing said.
     pub fn greet(&mut self) {
         let transport = if self.link.is_remote() { Transport::Http } else { Transport::Stdio };
-        let question = self.server.eras.begin(transport);
+        let question = self.face.eras.begin(transport);
         self.put(question);
     }
 
     fn put(&mut self, question: Question) {
-        self.hush = self.server.eras.patience().map(|span| clock::now() + span);
+        self.hush = self.face.eras.patience().map(|span| clock::now() + span);
         match question {
             Question::Initialize => {
                 self.era = Era::Legacy;
-                let params = handshake::initialize_params(env!("CARGO_PKG_VERSION"), &self.server.features());
+                let params = handshake::initialize_params(env!("CARGO_PKG_VERSION"), &self.face.features());
                 self.ask(Purpose::Initialize, "initialize", params);
             }
             Question::Discover(_) => {
@@ -49,7 +49,7 @@ impl Conversation {
     pub fn due(&mut self) {
         if self.deadline().is_some_and(|at| at <= clock::now()) {
             self.hush = None;
-            if let Next::Restart(question) = self.server.eras.hear(Heard::Silence) {
+            if let Next::Restart(question) = self.face.eras.hear(Heard::Silence) {
                 self.fail(self.other_era(question, "it left server/discover unanswered"));
             }
         }
@@ -60,7 +60,7 @@ impl Conversation {
         if self.stage != Stage::Greeting {
             return None;
         }
-        match self.server.eras.hear(Heard::Ended) {
+        match self.face.eras.hear(Heard::Ended) {
             Next::Restart(question) => Some(self.other_era(question, "it ended at server/discover")),
             Next::Ask(_)
             | Next::Modern { .. }
@@ -79,7 +79,7 @@ impl Conversation {
         if self.link.answered(id).is_none() {
             return;
         }
-        match self.server.eras.hear(Heard::Status(status)) {
+        match self.face.eras.hear(Heard::Status(status)) {
             Next::Ask(question) => self.put(question),
             Next::Failed(_)
             | Next::Restart(_)
@@ -92,7 +92,7 @@ impl Conversation {
 
     /// What the server answers to the question.
     pub(super) fn greeting(&mut self, outcome: Outcome<'_>) {
-        let next = self.server.eras.hear(Heard::Answer { status: None, outcome });
+        let next = self.face.eras.hear(Heard::Answer { status: None, outcome });
         match (next, outcome) {
             (Next::Ask(question), _) => self.put(question),
             (Next::Restart(question), _) => self.fail(self.other_era(question, "its answer shows that")),
@@ -127,15 +127,15 @@ impl Conversation {
             }
             Err(fault) => return self.fail(fault),
         };
-        self.server.eras.settle(greeting.era);
+        self.face.eras.settle(greeting.era);
         let offered = |kind: &Kind| greeting.has(kind.capability());
         self.to_list = Kind::ALL.into_iter().filter(offered).collect();
         if greeting.era == Era::Modern {
             self.link.agreed(&greeting.version);
-            self.link.is_modern(Listening::new(&greeting, &self.server.features()));
+            self.link.is_modern(Listening::new(&greeting, &self.face.features()));
         }
         self.link.agreed(&greeting.version);
-        self.server.greeted(greeting);
+        self.face.greeted(greeting);
         if self.stage == Stage::GreetingAgain {
             return self.greeted_again();
         }

@@ -6,7 +6,7 @@ mod finder;
 
 use super::container::birth::{Answer, Ask, Birth as Place, Failure, Next};
 use super::container::hand::Hand;
-use super::container::making::{PAUSE, pause, still_there};
+use super::container::making::{PAUSE, pause, still_there, without};
 use super::container::upkeep::Upkeep;
 use super::container::{Oomed, whose};
 use super::handle::{Report, Server};
@@ -69,9 +69,10 @@ pub(super) fn run(birth: Birth, plan: &CliPlan) {
     let Birth { life, server, orders, keeper, .. } = birth;
     let mark = keeper.mark(&server.slug, life);
     let whose = whose(&mark);
-    // Of an earlier life, if it is there; else docker refuses to start.
+    // Docker refuses to start if it is there; most often it is not.
     let _ = fs::remove_file(&plan.cidfile);
-    let born = free_place(plan, &server, &whose, orders.wake()).and_then(|()| spawn::spawn(&plan.program));
+    let born =
+        free_place(plan, &server, (life, &whose), orders.wake()).and_then(|()| spawn::spawn(&plan.program));
     let (child, stdin) = match born {
         Ok(born) => born,
         Err(fault) => return server.tell(Report::Event(Event::SpawnFailed(life, fault.kind), Some(fault))),
@@ -126,8 +127,14 @@ fn found(plan: &CliPlan, server: &Server, life: Life, id: &str) {
 }
 
 /// Nothing of the same server may be there, and nothing of another's under the name that it wants.
-fn free_place(plan: &CliPlan, server: &Server, whose: &Whose, cancel: &Wake) -> Result<(), Fault> {
+fn free_place(
+    plan: &CliPlan,
+    server: &Server,
+    (life, whose): (Life, &Whose),
+    cancel: &Wake,
+) -> Result<(), Fault> {
     let any_life = whose.any_life();
+    let beside = server.container_beside(life);
     let patience = || Patience::of(LOOK_PATIENCE).or_cancel(cancel);
     let mut trouble = None;
     let (mut place, mut ask) = Place::begin(false, false);
@@ -135,7 +142,10 @@ fn free_place(plan: &CliPlan, server: &Server, whose: &Whose, cancel: &Wake) -> 
         let answer = match &ask {
             // It is free; the user's command creates.
             Ask::Create(_) => break,
-            Ask::Predecessors => any_life.find(&plan.reach, &patience()).map(Answer::Found),
+            Ask::Predecessors => {
+                let found = any_life.find(&plan.reach, &patience());
+                found.map(|found| Answer::Found(without(found, beside.clone())))
+            }
             Ask::Remove(id) => clear(plan, id, &any_life, cancel),
             Ask::Pause
             | Ask::Holder(_)
@@ -157,6 +167,12 @@ fn free_place(plan: &CliPlan, server: &Server, whose: &Whose, cancel: &Wake) -> 
     match plan.reach.inspect(name, &patience()) {
         Err(error) if error.kind == EngineErrorKind::NoSuchContainer => Ok(()),
         Err(error) => Err(error.fault(&plan.engine)),
+        Ok(seen) if beside.as_ref() == Some(&seen.id) => {
+            let message =
+                format!("the life before has the name {name}, and two containers cannot have one name");
+            Err(Fault::new(FaultKind::NotOurs, message)
+                .hint("take --name out of `args`, or `overlap` out of the entry"))
+        }
         Ok(_) => {
             let message = format!("the name {name} is taken by a container that is not this server's");
             Err(Fault::new(FaultKind::NotOurs, message).hint("remove it, or take --name out of `args`"))

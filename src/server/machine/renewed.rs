@@ -43,6 +43,12 @@ impl Server {
         Server { phase, ..self }
     }
 
+    /// It goes on in the place of another machine of the same server: what is counted of the server goes on, too.
+    pub fn after(self, before: &Server) -> Server {
+        let (launches, failures) = (self.launches + before.launches, self.failures + before.failures);
+        Server { launches, failures, ..self }
+    }
+
     /// It lives elsewhere from its next life on. Who calls this says next what that engine is like: `EngineAway` until
     /// it is heard, or `EngineUp` where none is needed, which also ends a wait for the one before.
     pub fn moved(self, needs_engine: bool) -> Server {
@@ -91,6 +97,15 @@ mod tests {
         check(Some(60), Some(5), Some(15));
         check(Some(60), Some(600), Some(60));
         check(None, None, None);
+    }
+
+    #[test]
+    fn the_books_go_on_in_another_machine() {
+        let (before, next) = (ready(&probing(None)), ready(&probing(None)));
+        let failed = [Event::Exited(Life(1), FaultKind::Exited), Event::Gone(Life(1))];
+        let before = play(before, &failed, Time::ZERO, &probing(None));
+        let after = next.after(&before);
+        assert_eq!((after.restarts(), after.failures(), after.consecutive_failures()), (1, 1, 0));
     }
 
     #[test]

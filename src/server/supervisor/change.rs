@@ -4,13 +4,14 @@ use super::{FindHome, Home, Supervisor, Tape, Terms};
 use crate::base::fault::Fault;
 use crate::base::limits::REPORT_ATTEMPTS_MAX;
 use crate::base::ring::Ring;
-use crate::server::handle::Manner;
+use crate::server::face::Manner;
 use crate::server::machine::Event;
 use crate::sys::clock;
 use std::fmt;
 use std::sync::Arc;
 
 /// What its entry says now.
+#[derive(Clone)]
 pub struct Change {
     pub terms: Terms,
     /// Why it cannot be run as it is.
@@ -42,18 +43,8 @@ impl fmt::Debug for Change {
 
 impl Supervisor {
     pub(super) fn change(&mut self, change: Change) {
-        let Terms { policy, manner, habits, find_home } = change.terms;
         self.leaving = false;
-        self.policy = policy;
-        self.history.renew(habits.program, habits.entry);
-        self.habits = habits;
-        self.replace(|machine, policy| machine.retuned(clock::now(), policy));
-        // A life that ends speaks as it was greeted, to its end.
-        let waits = self.next.is_some() || change.afterwards == Afterwards::Renew;
-        self.next = Some((manner, find_home));
-        if !waits || self.machine.life().is_none() {
-            self.adopt_next();
-        }
+        self.agree(change.terms, change.afterwards == Afterwards::Renew);
         let blocked = change.problem.as_ref().map(|problem| problem.kind);
         if let Some(problem) = change.problem {
             self.heard_fault(Event::Block(blocked), problem);
@@ -80,14 +71,56 @@ impl Supervisor {
         self.publish();
     }
 
+    /// To what its entry says now. `ends`: the life that it has is to end.
+    pub(super) fn agree(&mut self, terms: Terms, ends: bool) {
+        let Terms { policy, manner, habits, find_home } = terms;
+        self.policy = policy;
+        self.history.renew(habits.program, habits.entry);
+        self.habits = habits;
+        self.replace(|machine, policy| machine.retuned(clock::now(), policy));
+        // A life that ends speaks as it was greeted, to its end.
+        let waits = self.next.is_some() || ends;
+        self.next = Some((manner, find_home));
+        if !waits || self.machine.life().is_none() {
+            self.adopt_next();
+        }
+    }
+
+    /// To those parts of an entry that is not in force which concern neither what runs nor how it was greeted.
+    pub(super) fn retune(&mut self, terms: &Terms) {
+        self.policy = terms.policy.clone();
+        self.habits.ceiling = terms.habits.ceiling;
+        self.habits.place = terms.habits.place;
+        self.face.retune(&terms.manner);
+        self.replace(|machine, policy| machine.retuned(clock::now(), policy));
+        self.publish();
+    }
+
+    /// What it does by, for a life beside its own.
+    pub(super) fn terms(&self) -> Terms {
+        Terms {
+            policy: self.policy.clone(),
+            manner: (*self.face.manner()).clone(),
+            habits: self.habits.clone(),
+            find_home: self.find_home.clone(),
+        }
+    }
+
+    /// Its entry needs a person before it can run.
+    pub(super) fn block(&mut self, problem: Fault) {
+        let event = Event::Block(Some(problem.kind));
+        self.heard_fault(event, problem);
+        self.step(event);
+    }
+
     /// What the entry says is in force from here on.
     pub(super) fn adopt_next(&mut self) {
         let Some((manner, find_home)) = self.next.take() else { return };
         self.adopt(manner, find_home);
     }
 
-    fn adopt(&mut self, manner: Manner, find_home: Box<FindHome>) {
-        self.server.adopt(manner);
+    fn adopt(&mut self, manner: Manner, find_home: Arc<FindHome>) {
+        self.face.adopt(manner);
         self.find_home = find_home;
         self.plan = None;
         if self.machine.wanted() {

@@ -1,7 +1,7 @@
 //! A supervisor with nothing to supervise: kept in its server without a thread, an engine or a plan, and woken by the
 //! first thing that somebody tells it.
 
-use super::{GateRequest, Report, Server, Supervisor};
+use super::{GateRequest, Report, Server, Stage, Supervisor};
 use crate::sys::thread;
 use crossbeam_channel::Receiver;
 use parking_lot::Mutex;
@@ -10,15 +10,15 @@ use std::sync::Arc;
 
 /// Everything that its thread needs.
 pub(in crate::server) struct Resting {
-    supervisor: Supervisor,
+    stage: Stage,
     inbox: Receiver<Report>,
 }
 
 /// Gives a resting supervisor its thread back. To be called after telling it something.
 pub(in crate::server) fn wake(server: &Server) {
     let Some(resting) = server.resting.lock().take() else { return };
-    let Resting { supervisor, inbox } = *resting;
-    if let Err((error, resting)) = supervisor.begin(inbox) {
+    let Resting { stage, inbox } = *resting;
+    if let Err((error, resting)) = stage.begin(inbox) {
         // What it was told is lost, so that it is not found by surprise later; whoever asked sees that nothing moves.
         resting.inbox.try_iter().for_each(drop);
         log::error!("{}: start its thread: {error}; it stays disabled", server.name);
@@ -26,10 +26,10 @@ pub(in crate::server) fn wake(server: &Server) {
     }
 }
 
-impl Supervisor {
+impl Stage {
     /// Runs on a thread of its own; or rests, if it has nothing to do. The error comes with what could not run.
     pub(super) fn begin(self, inbox: Receiver<Report>) -> Result<(), (io::Error, Box<Resting>)> {
-        let (supervisor, inbox) = if self.has_nothing_to_do() {
+        let (stage, inbox) = if self.has_nothing_to_do() {
             match self.rest(inbox) {
                 None => return Ok(()),
                 Some(again) => again,
@@ -37,14 +37,14 @@ impl Supervisor {
         } else {
             (self, inbox)
         };
-        let name = format!("sup:{}", supervisor.server.slug);
+        let name = format!("sup:{}", stage.server().slug);
         // A thread that does not come to be drops what it was given.
-        let parcel = Arc::new(Mutex::new(Some(Box::new(Resting { supervisor, inbox }))));
+        let parcel = Arc::new(Mutex::new(Some(Box::new(Resting { stage, inbox }))));
         let taken = parcel.clone();
         let run = move || {
             let resting = taken.lock().take();
             if let Some(resting) = resting {
-                resting.supervisor.run(resting.inbox);
+                resting.stage.run(resting.inbox);
             }
         };
         let Err(error) = thread::spawn_vital(&name, run) else { return Ok(()) };
@@ -52,27 +52,34 @@ impl Supervisor {
         Err((error, left))
     }
 
-    /// It is off, and only somebody can change that.
-    pub(super) fn has_nothing_to_do(&self) -> bool {
-        self.machine.state() == "disabled" && !self.retired
-    }
-
     /// Rests, unless there is news: then it comes back.
-    pub(super) fn rest(mut self, inbox: Receiver<Report>) -> Option<(Supervisor, Receiver<Report>)> {
-        self.dwelling = None;
-        self.plan = None;
-        self.secrets = None;
-        self.frozen = None;
-        self.replace(|machine, _| machine.moved(false));
-        let (server, gate) = (self.server.clone(), self.gate.clone());
+    pub(super) fn rest(mut self, inbox: Receiver<Report>) -> Option<(Stage, Receiver<Report>)> {
+        self.leave_home();
+        let (server, gate) = (self.server().clone(), self.gate());
         let mut resting = server.resting.lock();
         // Under the lock that whoever tells something takes afterwards: nothing is left unread.
         if !inbox.is_empty() {
             return Some((self, inbox));
         }
-        *resting = Some(Box::new(Resting { supervisor: self, inbox }));
+        *resting = Some(Box::new(Resting { stage: self, inbox }));
         drop(resting);
         gate(GateRequest::Rests(server.name.clone()));
         None
+    }
+}
+
+impl Supervisor {
+    /// It is off, and only somebody can change that.
+    pub(super) fn has_nothing_to_do(&self) -> bool {
+        self.machine.state() == "disabled" && !self.retired
+    }
+
+    /// Whoever rests lives on no engine.
+    pub(super) fn leave_home(&mut self) {
+        self.dwelling = None;
+        self.plan = None;
+        self.secrets = None;
+        self.frozen = None;
+        self.replace(|machine, _| machine.moved(false));
     }
 }

@@ -50,9 +50,9 @@ impl Supervisor {
             _ => return,
         };
         // Whoever waits is told now: the process may take the whole ladder to end.
-        if let Some(link) = self.server.link().or(frozen) {
+        if let Some(link) = self.face.link().or(frozen) {
             link.life_over(told.as_ref().unwrap_or(&fault));
-            self.server.close(link.life);
+            self.face.close(link.life);
         }
         self.last_error = Some((fault, clock::wall()));
     }
@@ -78,11 +78,15 @@ impl Supervisor {
             "ready" => {
                 format!(
                     "ready{life}, {} tools",
-                    self.server.known().list(Kind::Tools).map_or(0, |tools| tools.len())
+                    self.face.known().list(Kind::Tools).map_or(0, |tools| tools.len())
                 )
             }
             _ => format!("{state}{life}"),
         };
+        if !self.is_front {
+            log::debug!("{name}: the life beside: {line}");
+            return self.server.note(&format!("the life beside: {line}"));
+        }
         self.server.note(&line);
         match state {
             "parked" | "auto_disabled" => {
@@ -102,6 +106,9 @@ impl Supervisor {
 
     /// The transition, for whoever follows the events; it is shown already.
     pub(super) fn record(&self, event: Event, from: (&'static str, &'static str)) {
+        if !self.is_front {
+            return;
+        }
         let status = self.server.status();
         let topic = if from.0 == status.state { Topic::ServerPhase } else { Topic::ServerState };
         let subject = Subject::Server(self.server.name.clone());
@@ -145,7 +152,11 @@ impl Supervisor {
         }
     }
 
+    /// Of one beside the front, the front says what is shown of it.
     pub(super) fn publish(&self) {
+        if !self.is_front {
+            return;
+        }
         let (now, wall) = (clock::now(), clock::wall());
         let at = |time: Time| {
             let past = now.since(time).as_millis() as u64;
@@ -153,14 +164,14 @@ impl Supervisor {
             // The wall clock may have been set back, even to 1970.
             Wall((wall.0 + ahead).saturating_sub(past)).rfc3339()
         };
-        let known = self.server.known();
+        let known = self.face.known();
         let last_error = self.last_error.clone();
         let phase = self.machine.phase();
         let reason = self.reason();
         let status = Status {
             name: self.server.name.clone(),
             slug: self.server.slug.clone(),
-            groups: self.server.groups(),
+            groups: self.face.manner().groups.clone(),
             state: self.machine.state(),
             phase: (!phase.is_empty()).then_some(phase),
             since: at(self.machine.since()),
@@ -184,6 +195,7 @@ impl Supervisor {
             given_up: self.machine.given_up(),
             reason,
             report: None,
+            switch: self.switching.clone(),
             usage: None,
             calls: 0,
         };
@@ -236,6 +248,7 @@ pub(super) fn first_status(
         given_up: 0,
         reason: None,
         report: None,
+        switch: None,
         usage: None,
         calls: 0,
     }

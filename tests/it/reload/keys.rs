@@ -41,6 +41,7 @@ fn changes() -> Vec<(&'static str, Value)> {
         ("mcpServers.lazy.idle_timeout", json!(8)),
         ("mcpServers.host.groups", json!(["x"])),
         ("mcpServers.host.auto_disable", json!({"failure_threshold": 8, "probation": false})),
+        ("mcpServers.host.overlap", json!(true)),
         ("idle_timeout", json!(8)),
         ("logging.format", json!("json")),
         ("logging.max_size_mb", json!(8)),
