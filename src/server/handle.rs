@@ -61,7 +61,7 @@ pub struct Server {
     /// What it is spoken to in.
     pub(super) eras: Eras,
     ear: Arc<Ear>,
-    inbox: Sender<Report>,
+    inbox: Sender<Box<Report>>,
     /// Its supervisor, while there is nothing to supervise and so no thread.
     pub(super) resting: Mutex<Option<Box<Resting>>>,
     status: Mutex<Arc<Status>>,
@@ -182,7 +182,13 @@ impl std::fmt::Debug for Server {
 }
 
 impl Server {
-    pub fn new(first: Status, manner: Manner, traits: Traits, board: Board, inbox: Sender<Report>) -> Server {
+    pub fn new(
+        first: Status,
+        manner: Manner,
+        traits: Traits,
+        board: Board,
+        inbox: Sender<Box<Report>>,
+    ) -> Server {
         let Traits { ear, log } = traits;
         Server {
             name: first.name.clone(),
@@ -256,7 +262,7 @@ impl Server {
             return;
         }
         // A supervisor ends when its server is retired; nobody needs to hear of it after that.
-        let _ = self.inbox.send(report);
+        let _ = self.inbox.send(Box::new(report));
         supervisor::wake(self);
     }
 

@@ -107,7 +107,8 @@ pub fn start(
     board: Board,
     gate: impl Fn(GateRequest) + Send + Sync + 'static,
 ) -> io::Result<Arc<Server>> {
-    let (sender, inbox): (Sender<Report>, Receiver<Report>) = bounded(INBOX_MESSAGES_MAX);
+    // In boxes: the channel makes room for all that it may hold, and a report is long.
+    let (sender, inbox): (Sender<Box<Report>>, Receiver<Box<Report>>) = bounded(INBOX_MESSAGES_MAX);
     let (now, habits) = (clock::now(), &charge.terms.habits);
     let history = History::open(charge.store, charge.name.as_str(), habits.program, habits.entry);
     let known = habits.sleep.as_ref().and_then(|_| history.known());
@@ -231,7 +232,7 @@ impl Supervisor {
         self.dwelling = Some((engine, subscription));
     }
 
-    fn run(mut self, mut inbox: Receiver<Report>) {
+    fn run(mut self, mut inbox: Receiver<Box<Report>>) {
         loop {
             if self.has_nothing_to_do() {
                 match self.rest(inbox) {
@@ -246,7 +247,7 @@ impl Supervisor {
                 Some(at) => inbox.recv_deadline(clock::instant(at)),
             };
             match report {
-                Ok(report) => self.take(report),
+                Ok(report) => self.take(*report),
                 // Too early, it changes nothing.
                 Err(RecvTimeoutError::Timeout) => self.step(Event::Due),
                 // Not while we live: our own `server` holds a sender.

@@ -27,13 +27,16 @@ use std::time::{Duration, Instant};
 /// Tries at a number that a busy machine makes worse.
 const ROUNDS: usize = 5;
 
+/// The names of a process's threads.
+fn threads(pid: u32) -> impl Iterator<Item = String> {
+    let tasks = std::fs::read_dir(format!("/proc/{pid}/task")).unwrap();
+    tasks.map(|task| std::fs::read_to_string(task.unwrap().path().join("comm")).unwrap_or_default())
+}
+
 /// Until the threads of earlier requests have ended.
 fn until_no_connection(daemon: u32) {
     until("the connections to end", || {
-        let tasks = std::fs::read_dir(format!("/proc/{daemon}/task")).unwrap();
-        let mut names =
-            tasks.map(|task| std::fs::read_to_string(task.unwrap().path().join("comm")).unwrap_or_default());
-        (!names.any(|name| name.starts_with("conn:"))).then_some(())
+        (!threads(daemon).any(|name| name.starts_with("conn:"))).then_some(())
     });
 }
 
