@@ -39,6 +39,9 @@ const SETTLED: Duration = Duration::from_secs(60);
 const RESTARTED: u64 = 16;
 const WORKERS: u64 = 8;
 
+/// Who comes and goes at the same time otherwise: as many as there are servers in containers. More only stir the heap.
+const FEW: u64 = 4;
+
 /// Servers in containers: two that we isolate, two that the user runs with `docker run`.
 const CONTAINED: [&str; 4] = ["c0", "c1", "d0", "d1"];
 
@@ -102,7 +105,7 @@ fn what_came_and_went_leaves_nothing() {
 /// Does `one` for each number, several at a time, and says how far it is. It is told which of the workers it is.
 fn spread(what: &str, range: Range<u64>, one: impl Fn(u64, u64) + Sync) {
     let (next, steps) = (AtomicU64::new(range.start), Steps::of(what));
-    let workers = if what == "containers" { CONTAINED.len() as u64 } else { WORKERS };
+    let workers = if what == "processes" { WORKERS } else { FEW };
     let work = |worker| {
         loop {
             let n = next.fetch_add(1, Ordering::Relaxed);
