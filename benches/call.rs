@@ -9,6 +9,7 @@
 mod container;
 mod echo;
 mod far;
+mod fleet;
 mod load;
 mod memory;
 mod pairs;
@@ -32,7 +33,7 @@ use std::time::Duration;
 use subjects::{ALL, MCPVISOR, ONE, Process};
 
 const USAGE: &str =
-    "usage: benches/run [--quick] [--one-cpu] [--json FILE] [--only calls|upstreams|memory|containers|recovery]
+    "usage: benches/run [--quick] [--one-cpu] [--json FILE] [--only calls|upstreams|memory|fleet|containers|recovery]
         benches/run load ADDRESS PID CLIENTS SECONDS    (calls a daemon that runs, with a server `demo`)";
 
 /// A whole run takes six minutes on a quiet machine, more where rounds are discarded.
@@ -48,6 +49,7 @@ struct Plan {
     calls: bool,
     upstreams: bool,
     memory: bool,
+    fleet: bool,
     containers: bool,
     recovery: bool,
 }
@@ -118,6 +120,7 @@ fn plan(args: &[String]) -> io::Result<Plan> {
         calls: true,
         upstreams: true,
         memory: true,
+        fleet: true,
         containers: true,
         recovery: true,
     };
@@ -127,10 +130,14 @@ fn plan(args: &[String]) -> io::Result<Plan> {
             ("--quick", _) => plan.span = Duration::from_millis(80),
             ("--one-cpu", _) => one_cpu()?,
             ("--json", Some(path)) => plan.json = Some(File::create(path)?),
-            ("--only", Some(part @ ("calls" | "upstreams" | "memory" | "containers" | "recovery"))) => {
+            (
+                "--only",
+                Some(part @ ("calls" | "upstreams" | "memory" | "fleet" | "containers" | "recovery")),
+            ) => {
                 plan.calls = part == "calls";
                 plan.upstreams = part == "upstreams";
                 plan.memory = part == "memory";
+                plan.fleet = part == "fleet";
                 plan.containers = part == "containers";
                 plan.recovery = part == "recovery";
             }
@@ -174,6 +181,16 @@ fn run(mut plan: Plan) -> io::Result<bool> {
     drop(mcpvisor);
     if plan.upstreams {
         upstreams(&mut plan)?;
+    }
+    if plan.fleet {
+        let (ratio, ours, floor) = fleet::ratio();
+        let what = format!("{} servers ready / floor", support::fleet::SERVERS);
+        let rows = [
+            row(&what, ratio, "x", None),
+            row("the same, of mcpvisor", ours, "ms", None),
+            row("the same, of the floor", floor, "ms", None),
+        ];
+        sound &= show(&mut plan, "fleet", &rows)?;
     }
     if plan.containers {
         sound &= containers(&mut plan)?;

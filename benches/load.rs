@@ -25,6 +25,11 @@ impl Slice {
         Slice { latencies, calls_per_s, cpu_us: f64::NAN }
     }
 
+    /// How many were answered.
+    pub fn calls(&self) -> usize {
+        self.latencies.len()
+    }
+
     /// In microseconds; 0.5 is the median.
     pub fn quantile(&self, q: f64) -> f64 {
         let index = (self.latencies.len() as f64 * q) as usize;

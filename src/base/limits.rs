@@ -286,6 +286,10 @@ pub const SHUTDOWN_BUDGET_SLACK: Duration = Duration::from_secs(5);
 /// Clearing what one life left: SIGKILL is repeated this long, then the survivors are reported.
 pub const LIFE_CLEARING: Duration = Duration::from_secs(5);
 
+/// How long the clearing of one life waits for processes that are being started, to tell them from its orphans. 100 ms: a
+/// spawn takes less than one; past it the clearing looks again, and meanwhile others may start.
+pub const SPAWN_PATIENCE: Duration = Duration::from_millis(100);
+
 /// Ending one orphan in a sweep: from SIGTERM to SIGKILL, and from there to giving up.
 pub const ORPHAN_TERM_PATIENCE: Duration = Duration::from_millis(300);
 pub const ORPHAN_KILL_PATIENCE: Duration = Duration::from_secs(5);

@@ -43,6 +43,8 @@ pub struct LifeEnd<'a> {
     /// Children of ours that a life was begun with and that are not reaped: the leader, and those of other lives, which
     /// are neither strangers nor of this life. Exact, or something of this life is passed over.
     pub known: &'a dyn Fn(u32) -> bool,
+    /// The same, certain also of one that is just being started; may wait for that, and fail.
+    pub known_after_all: &'a dyn Fn(u32) -> io::Result<bool>,
 }
 
 /// Ends everything that is left of one life, with SIGKILL: its group, what carries its mark, what descends from
@@ -86,9 +88,13 @@ fn is_stray(process: &Process, me: u32, life: &LifeEnd) -> io::Result<bool> {
     if process.ppid != me || (life.known)(process.pid) {
         return Ok(false);
     }
+    // Between fork and exec a child of another life holds all our descriptors, still shows our command line, and is not
+    // known yet. It may become another program between any two looks at it: only who starts it can tell.
+    if procfs::command_line(process.pid) == procfs::command_line(me) {
+        return Ok(false);
+    }
     let holds = kin::look_at_pipes(process.pid)?.iter().any(|inode| life.pipes.contains(inode));
-    // Between fork and exec a child of another life holds all our descriptors and still shows our command line.
-    Ok(holds && procfs::command_line(process.pid) != procfs::command_line(me))
+    Ok(holds && !(life.known_after_all)(process.pid)?)
 }
 
 /// Everything below this process: what the guardian ends after the daemon's end, also after an orderly one, when it is

@@ -64,7 +64,7 @@ pub struct Server {
     pub board: Board,
     faces: RwLock<Faces>,
     ear: Arc<Ear>,
-    inbox: Sender<Report>,
+    inbox: Sender<Box<Report>>,
     /// Its supervisor, while there is nothing to supervise and so no thread.
     pub(super) resting: Mutex<Option<Box<Resting>>>,
     status: Mutex<Arc<Status>>,
@@ -136,7 +136,13 @@ impl Drop for Server {
 }
 
 impl Server {
-    pub fn new(first: Status, manner: Manner, traits: Traits, board: Board, inbox: Sender<Report>) -> Server {
+    pub fn new(
+        first: Status,
+        manner: Manner,
+        traits: Traits,
+        board: Board,
+        inbox: Sender<Box<Report>>,
+    ) -> Server {
         let Traits { ear, log } = traits;
         Server {
             name: first.name.clone(),
@@ -254,7 +260,7 @@ impl Server {
             report
         };
         // A supervisor ends when its server is retired; nobody needs to hear of it after that.
-        let _ = self.inbox.send(report);
+        let _ = self.inbox.send(Box::new(report));
         supervisor::wake(self);
     }
 

@@ -125,7 +125,8 @@ pub fn start(
     board: Board,
     gate: impl Fn(GateRequest) + Send + Sync + 'static,
 ) -> io::Result<Arc<Server>> {
-    let (sender, inbox): (Sender<Report>, Receiver<Report>) = bounded(INBOX_MESSAGES_MAX);
+    // In boxes: the channel makes room for all that it may hold, and a report is long.
+    let (sender, inbox): (Sender<Box<Report>>, Receiver<Box<Report>>) = bounded(INBOX_MESSAGES_MAX);
     let (now, habits) = (clock::now(), &charge.terms.habits);
     let history = History::open(charge.store, charge.name.as_str(), habits.program, habits.entry);
     let known = habits.sleep.as_ref().and_then(|_| history.known());

@@ -33,7 +33,13 @@ impl<'a> Traces<'a> {
     pub fn clear(&self, name: &str, child: &Child) {
         let known = |pid| spawn::is_ours(pid);
         let leader = (self.pid, self.start);
-        let end = LifeEnd { leader, mark: &self.mark, pipes: &self.pipes, known: &known };
+        let end = LifeEnd {
+            leader,
+            mark: &self.mark,
+            pipes: &self.pipes,
+            known: &known,
+            known_after_all: &spawn::is_ours_after_all,
+        };
         // A life whose end cannot be seen is not over. Each round takes its time, so this loop does not spin.
         let cleared = loop {
             let cleared = clear::clear_life(&end);

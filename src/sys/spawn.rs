@@ -9,6 +9,7 @@ use super::pidfd::PidFd;
 use super::wake::Wake;
 use super::{procfs, thread};
 use crate::base::fault::{Fault, FaultKind};
+use crate::base::limits::SPAWN_PATIENCE;
 use nix::errno::Errno;
 use nix::fcntl::{FcntlArg, OFlag, fcntl};
 use nix::libc;
@@ -226,6 +227,15 @@ pub fn with_spawning_held<T>(body: impl FnOnce(&dyn Fn(u32) -> bool) -> T) -> Op
 /// Whether `pid` is a child that we spawned and have not reaped.
 pub fn is_ours(pid: u32) -> bool {
     OURS.lock().contains(&pid)
+}
+
+/// The same of a process that may just be in the making: asked when every spawn that was under way is over, for which it
+/// waits a moment. An error if one hangs; then nobody can say.
+pub fn is_ours_after_all(pid: u32) -> io::Result<bool> {
+    match SPAWNING.try_write_for(SPAWN_PATIENCE) {
+        Some(_held) => Ok(is_ours(pid)),
+        None => Err(io::Error::new(io::ErrorKind::TimedOut, "a process is being started, and hangs")),
+    }
 }
 
 fn peek_exit(pid: u32, flags: WaitPidFlag) -> Option<Exit> {

@@ -10,3 +10,5 @@ mod hook;
 mod outage;
 mod stream;
 mod streams;
+
+pub use outage::contained;

@@ -398,7 +398,13 @@ fn a_life_is_cleared_with_all_that_left_its_group() {
     let all = pids_in(&pids, 5);
     let identity = (leader.hold.pid, leader.hold.start);
     let known = |pid| pid == leader.hold.pid || pid == other.hold.pid;
-    let life = LifeEnd { leader: identity, mark: &mine, pipes: &[inode(&leader.child)], known: &known };
+    let life = LifeEnd {
+        leader: identity,
+        mark: &mine,
+        pipes: &[inode(&leader.child)],
+        known: &known,
+        known_after_all: &|pid| Ok(known(pid)),
+    };
     let cleared = clear_life(&life);
     assert_eq!(cleared.left, []);
     assert!(all.iter().all(Hold::is_gone));
@@ -407,6 +413,33 @@ fn a_life_is_cleared_with_all_that_left_its_group() {
     let again = clear_life(&life);
     assert_eq!((again.ended, again.left), (vec![], vec![]));
     fs::remove_dir_all(&dir).unwrap();
+}
+
+/// Until it runs its program, a child that is being started for another life holds the pipes of all lives, and nobody
+/// knows it yet: it looks like an orphan, and is none.
+#[test]
+fn what_is_just_being_started_is_not_taken_for_an_orphan() {
+    let marker =
+        Marker { instance: "a".repeat(32), session: instance::random_id(), owner: Owner::ourselves() };
+    let mark = marker.mark(&Slug::of("git"), Life(1));
+    for being_started in [true, false] {
+        let leader = Sleeper::start("exec sleep 600", &mark.env());
+        let pipe = leader.child.stdout.as_ref().unwrap().as_fd().try_clone_to_owned().unwrap();
+        let mut command = Command::new("sleep");
+        let mut other = command.arg("600").env_clear().stdin(pipe).spawn().unwrap();
+        let cleared = clear_life(&LifeEnd {
+            leader: (leader.hold.pid, leader.hold.start),
+            mark: &mark,
+            pipes: &[inode(&leader.child)],
+            known: &|pid| pid == leader.hold.pid,
+            known_after_all: &|pid| Ok(being_started && pid == other.id()),
+        });
+        assert_eq!(cleared.left, []);
+        assert_eq!(other.try_wait().unwrap().is_none(), being_started, "{:?}", cleared.ended);
+        // Ended already is as good.
+        let _ = other.kill();
+        other.wait().unwrap();
+    }
 }
 
 #[test]

@@ -10,165 +10,33 @@
     reason = "tests fail by panicking, start plain processes, and read the clock"
 )]
 
-use crate::support::daemon::{command_of, server};
+mod fleet;
+
+use crate::support::daemon::server;
 use crate::support::http::{self, Body};
 use crate::support::mcp::Mcp;
-use crate::support::processes::{self, MARK};
-use crate::support::{BINARY, TempDir, measure_over, until, until_within};
-use nix::sys::signal::Signal;
-use serde_json::{Value, json};
+use crate::support::processes;
+use crate::support::released::{Released, Serving, of_process, released, status_number};
+use crate::support::{measure_over, until};
+use serde_json::json;
 use std::io::{BufReader, Read, Write};
-use std::net::{TcpListener, TcpStream};
-use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Stdio};
-use std::sync::{Mutex, MutexGuard};
-use std::time::{Duration, Instant, SystemTime};
+use std::net::TcpStream;
+use std::process::Command;
+use std::time::{Duration, Instant};
 
 /// Tries at a number that a busy machine makes worse.
 const ROUNDS: usize = 5;
 
-/// The released binary, while no other of these measurements runs.
-struct Released {
-    binary: PathBuf,
-    _alone: MutexGuard<'static, ()>,
-}
-
-fn released() -> Option<Released> {
-    static ALONE: Mutex<()> = Mutex::new(());
-    let target = Path::new(BINARY).ancestors().nth(2).unwrap();
-    let binary = target.join("x86_64-unknown-linux-musl/release/mcpvisor");
-    let built = binary.metadata().and_then(|meta| meta.modified()).ok();
-    let problem = match built {
-        None => "is not built",
-        Some(built) if built < newest(&Path::new(env!("CARGO_MANIFEST_DIR")).join("src")) => {
-            "is older than the sources"
-        }
-        // One that failed says nothing against the next.
-        Some(_) => {
-            let alone = ALONE.lock().unwrap_or_else(|poisoned| poisoned.into_inner());
-            return Some(Released { binary, _alone: alone });
-        }
-    };
-    let required = std::env::var_os("IT_STATIC").is_some_and(|value| value == "required");
-    assert!(!required, "{} {problem}", binary.display());
-    eprintln!("skipped: {} {problem} (run: scripts/test)", binary.display());
-    None
-}
-
-/// When anything below `dir` was last changed.
-fn newest(dir: &Path) -> SystemTime {
-    let entries = std::fs::read_dir(dir).unwrap().map(|entry| entry.unwrap().path());
-    let times = entries
-        .map(|path| if path.is_dir() { newest(&path) } else { path.metadata().unwrap().modified().unwrap() });
-    times.max().unwrap_or(SystemTime::UNIX_EPOCH)
-}
-
-/// `serve` of the released binary. Drop ends it and all that it started.
-struct Serving {
-    guardian: Child,
-    address: String,
-    mark: String,
-    tmp: TempDir,
-}
-
-impl Serving {
-    /// With this config, or as a newcomer starts it: without one. Returns as soon as it is spawned.
-    fn start(released: &Released, config: Option<&Value>) -> Serving {
-        let tmp = TempDir::new();
-        let mark = tmp.path().file_name().unwrap().to_str().unwrap().to_owned();
-        let address = free_address();
-        let mut command = command_of(&released.binary);
-        command.args(["serve", "--listen", &address, "--state-dir", &tmp.join("state")]);
-        if let Some(config) = config {
-            std::fs::write(tmp.join("mcp_config.json"), config.to_string()).unwrap();
-            command.args(["--config", &tmp.join("mcp_config.json")]);
-        }
-        // In an empty home, so that no config of this machine is found.
-        command
-            .current_dir(tmp.path())
-            .env("HOME", tmp.path())
-            .env_remove("XDG_CONFIG_HOME")
-            .env(MARK, &mark);
-        command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
-        Serving { guardian: command.spawn().unwrap(), address, mark, tmp }
-    }
-
-    /// With the demo server in as many copies, each with these switches, and all ready.
-    fn ready(released: &Released, servers: usize, switches: &str, settings: Value) -> Serving {
-        let args: Vec<&str> = std::iter::once("demo-server").chain(switches.split_whitespace()).collect();
-        let entry = json!({ "command": released.binary, "args": args });
-        let servers: serde_json::Map<String, Value> =
-            (0..servers).map(|n| (format!("demo{n}"), entry.clone())).collect();
-        let mut config = settings;
-        config["mcpServers"] = Value::Object(servers);
-        let serving = Serving::start(released, Some(&config));
-        until("the endpoint to serve", || TcpStream::connect(&serving.address).ok());
-        until("all servers to be ready", || {
-            let status = serving.status();
-            let all = status["servers"].as_array().unwrap();
-            all.iter().all(|server| server["state"] == "ready").then_some(())
-        });
-        serving
-    }
-
-    fn url(&self) -> String {
-        format!("http://{}/mcp", self.address)
-    }
-
-    fn status(&self) -> Value {
-        let answer = http::request(&self.address, "GET", "/api/v1/status", &[], "");
-        serde_json::from_str(&answer.body).unwrap()
-    }
-
-    /// The guardian and the daemon.
-    fn both(&self) -> [u32; 2] {
-        [self.guardian.id(), self.status()["pid"].as_u64().unwrap() as u32]
-    }
-
-    /// SIGTERM; how long it took to end, and that it did so in order.
-    fn stop(&mut self, patience: Duration) -> Duration {
-        let begun = Instant::now();
-        processes::send(self.guardian.id(), Signal::SIGTERM);
-        let exit = until_within("serve to end", patience, || self.guardian.try_wait().unwrap());
-        assert!(exit.success(), "{exit}");
-        begun.elapsed()
-    }
-}
-
-impl Drop for Serving {
-    fn drop(&mut self) {
-        if self.guardian.try_wait().is_ok_and(|ended| ended.is_none()) {
-            processes::send(self.guardian.id(), Signal::SIGTERM);
-            until("serve to end", || self.guardian.try_wait().unwrap());
-        }
-        processes::kill_all(&self.mark, self.tmp.join("pids"));
-    }
-}
-
-/// Below the ports that the kernel gives to clients: one that connects to a port of its own kind before anybody
-/// listens there can be connected to itself.
-fn free_address() -> String {
-    let mut addresses = std::iter::repeat_with(|| format!("127.0.0.1:{}", fastrand::u16(12_000..30_000)));
-    addresses.find(|address| TcpListener::bind(address).is_ok()).unwrap()
-}
-
-/// A number of `/proc/PID/status`.
-fn status_number(status: &str, key: &str) -> u64 {
-    let line = status.lines().find(|line| line.starts_with(key)).unwrap();
-    line.split_whitespace().nth(1).unwrap().parse().unwrap()
-}
-
-fn of_process(pid: u32, key: &str) -> u64 {
-    status_number(&std::fs::read_to_string(format!("/proc/{pid}/status")).unwrap(), key)
+/// The names of a process's threads.
+fn threads(pid: u32) -> impl Iterator<Item = String> {
+    let tasks = std::fs::read_dir(format!("/proc/{pid}/task")).unwrap();
+    tasks.map(|task| std::fs::read_to_string(task.unwrap().path().join("comm")).unwrap_or_default())
 }
 
 /// Until the threads of earlier requests have ended.
 fn until_no_connection(daemon: u32) {
     until("the connections to end", || {
-        let tasks = std::fs::read_dir(format!("/proc/{daemon}/task")).unwrap();
-        let mut names =
-            tasks.map(|task| std::fs::read_to_string(task.unwrap().path().join("comm")).unwrap_or_default());
-        (!names.any(|name| name.starts_with("conn:"))).then_some(())
+        (!threads(daemon).any(|name| name.starts_with("conn:"))).then_some(())
     });
 }
 
@@ -216,7 +84,7 @@ impl Drop for Priority {
 /// From exec to the first `tools/list` that shows the demo server's tools.
 fn first_list(released: &Released) -> Duration {
     let begun = Instant::now();
-    let serving = Serving::start(released, None);
+    let serving = Serving::start(&released.binary, None);
     let stream = loop {
         match TcpStream::connect(&serving.address) {
             Ok(stream) => break stream,
@@ -272,7 +140,7 @@ fn first_list_within_10_ms_of_exec() {
 #[test]
 fn six_megabytes_with_one_server() {
     let Some(released) = released() else { return };
-    let serving = Serving::ready(&released, 1, "", json!({}));
+    let serving = Serving::ready(&released.binary, 1, "", json!({}));
     let mut client = Mcp::connect(&serving.url());
     for n in 0..10 {
         assert_eq!(client.text("demo0__add", json!({ "a": n, "b": 1 })), (n + 1).to_string());
@@ -286,7 +154,7 @@ fn six_megabytes_with_one_server() {
 fn three_threads_per_server() {
     let Some(released) = released() else { return };
     let threads = |servers| {
-        let serving = Serving::ready(&released, servers, "", json!({}));
+        let serving = Serving::ready(&released.binary, servers, "", json!({}));
         let [_, daemon] = serving.both();
         until_no_connection(daemon);
         of_process(daemon, "Threads:")
@@ -304,7 +172,7 @@ fn idle_means_idle() {
     let Some(released) = released() else { return };
     let settings =
         json!({ "connection_management": { "health_check_interval_seconds": INTERVAL.as_secs() } });
-    let serving = Serving::ready(&released, 1, "", settings);
+    let serving = Serving::ready(&released.binary, 1, "", settings);
     let both = serving.both();
     // After the first probe whatever the start has left to do is done.
     let last_success = || server(&serving.status(), "demo0")["last_success_at"].clone();
@@ -326,7 +194,7 @@ fn idle_means_idle() {
 fn a_gigabyte_of_stderr_takes_no_memory() {
     const FLOOD: u64 = 1_000_000_000;
     let Some(released) = released() else { return };
-    let mut serving = Serving::ready(&released, 1, &format!("--flood-stderr {FLOOD}"), json!({}));
+    let mut serving = Serving::ready(&released.binary, 1, &format!("--flood-stderr {FLOOD}"), json!({}));
     let [_, daemon] = serving.both();
     let mut client = Mcp::connect(&serving.url());
     let mut calls = 0;
@@ -354,7 +222,7 @@ fn sixty_servers_that_will_not_end() {
     let Some(released) = released() else { return };
     let settings = json!({ "resource_cleanup": { "process_kill_timeout_seconds": GRACE.as_secs() } });
     let begun = Instant::now();
-    let mut serving = Serving::ready(&released, SERVERS, "--ignore-eof --ignore-term", settings);
+    let mut serving = Serving::ready(&released.binary, SERVERS, "--ignore-eof --ignore-term", settings);
     let ready = begun.elapsed();
     let kib = resident_kib(&serving);
     let took = serving.stop(Duration::from_secs(30));

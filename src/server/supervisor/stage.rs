@@ -64,7 +64,7 @@ impl Stage {
         self.front.leave_home();
     }
 
-    pub(super) fn run(mut self, mut inbox: Receiver<Report>) {
+    pub(super) fn run(mut self, mut inbox: Receiver<Box<Report>>) {
         loop {
             if self.has_nothing_to_do() {
                 match self.rest(inbox) {
@@ -77,7 +77,7 @@ impl Stage {
                 Some(at) => inbox.recv_deadline(clock::instant(at)),
             };
             match report {
-                Ok(report) => self.take(report),
+                Ok(report) => self.take(*report),
                 Err(RecvTimeoutError::Timeout) => self.due(),
                 // Not while we live: our own `server` holds a sender.
                 Err(RecvTimeoutError::Disconnected) => return,

@@ -3,7 +3,10 @@
 use super::{identity, put_and_wait, threads};
 use crate::support::daemon::{Daemon, server};
 use crate::support::{demo_config, demo_entry};
+use crate::support::{processes, until};
 use serde_json::{Map, Value, json};
+use std::net::TcpListener;
+use std::os::unix::net::UnixListener;
 
 #[test]
 fn none_some_and_none_again() {
@@ -76,4 +79,43 @@ fn a_thousand() {
     let ran = daemon.cli(&["config", "apply", "--json"]);
     let answer: Value = serde_json::from_str(&ran.stdout).unwrap();
     assert_eq!((&answer["changed"], &answer["servers"]), (&json!(false), &json!([])));
+}
+
+/// A thousand that are disabled, of every kind: what they would run in or talk to hears nothing of them.
+#[test]
+fn what_is_disabled_costs_no_process_connection_or_thread() {
+    let none = Daemon::start(&json!({"mcpServers": {}}), &[]);
+    let (engine, remote) = (none.tmp.join("engine.sock"), TcpListener::bind("127.0.0.1:0").unwrap());
+    let engine_hears = UnixListener::bind(&engine).unwrap();
+    let url = format!("http://{}/mcp", remote.local_addr().unwrap());
+    let kinds = [
+        demo_entry(""),
+        json!({"url": url}),
+        json!({"command": "uvx", "args": ["x"], "isolation": {"enabled": true, "image": "x"}}),
+        json!({"command": "docker", "args": ["run", "-i", "--rm", "x"]}),
+    ];
+    let all: Map<String, Value> = (0..1000)
+        .map(|n| {
+            let mut entry = kinds[n % kinds.len()].clone();
+            entry["enabled"] = json!(false);
+            (format!("off-{n:03}"), entry)
+        })
+        .collect();
+    let env = [("DOCKER_HOST", format!("unix://{engine}"))];
+    let env = env.each_ref().map(|(name, value)| (*name, value.as_str()));
+    let daemon = Daemon::start_with_env(&json!({"mcpServers": all}), &env);
+    let status = super::status(&daemon);
+    let rows = status["servers"].as_array().unwrap();
+    assert_eq!(rows.iter().filter(|row| row["state"] == "disabled").count(), 1000);
+    assert_eq!(status["engines"].as_array().map_or(0, Vec::len), 0, "{}", status["engines"]);
+    let held = |daemon: &Daemon| {
+        let descriptors = std::fs::read_dir(format!("/proc/{}/fd", daemon.daemon_pid())).unwrap().count();
+        // Guardian and daemon.
+        (threads(daemon).len(), descriptors, processes::marked(&daemon.mark).len())
+    };
+    // The connections and the sweeps of both starts end.
+    until("it to hold what one without servers holds", || (held(&daemon) == held(&none)).then_some(()));
+    remote.set_nonblocking(true).unwrap();
+    engine_hears.set_nonblocking(true).unwrap();
+    assert!(remote.accept().is_err() && engine_hears.accept().is_err(), "somebody was spoken to");
 }
