@@ -625,7 +625,9 @@ impl Stdio1 {
 
     fn ask(&mut self, id: &Value, method: &str, params: &Value) -> Value {
         self.send(id, method, params);
-        let answer = self.next();
+        // On a stream of this client news of a list may come first.
+        let news = |message: &Value| message["method"] == "notifications/tools/list_changed";
+        let answer = std::iter::repeat_with(|| self.next()).find(|message| !news(message)).unwrap();
         assert_eq!(answer["id"], *id, "{answer}");
         answer
     }

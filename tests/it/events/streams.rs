@@ -15,6 +15,17 @@ fn restart(daemon: &Daemon, name: &str) {
     assert_eq!(daemon.cli(&["upstream", "restart", name, "--wait"]).code, 0);
 }
 
+/// The status once both are ready and that was told: it is shown first.
+fn both_ready(daemon: &Daemon) -> Value {
+    daemon.wait_ready(&["a", "b"]);
+    until("both to be told", || {
+        let (events, _) = list(daemon, "?types=server.state");
+        let ready = |name: &str| events.iter().any(|event| event["server"] == name && event["to"] == "ready");
+        ["a", "b"].into_iter().all(ready).then_some(())
+    });
+    daemon.status()
+}
+
 /// `connecting/spawning` of both ends, and the cause.
 fn transition(event: &Value) -> String {
     let place = |state: &Value, phase: &Value| match phase.as_str() {
@@ -28,8 +39,7 @@ fn transition(event: &Value) -> String {
 #[test]
 fn every_transition_is_one_event_in_order() {
     let daemon = Daemon::start(&two(), &[]);
-    daemon.wait_ready(&["a", "b"]);
-    let status = daemon.status();
+    let status = both_ready(&daemon);
     let (events, whole) = list(&daemon, "");
     assert_eq!((&whole["seq"], &whole["session"]), (&status["seq"], &status["session"]));
     assert_eq!(whole["gap"], Value::Null);
@@ -72,7 +82,7 @@ fn a_failure_carries_its_reason() {
 #[test]
 fn both_listeners_give_the_same_and_a_stream_goes_on_where_it_was() {
     let daemon = Daemon::start(&two(), &[]);
-    let status = daemon.wait_ready(&["a", "b"]);
+    let status = both_ready(&daemon);
     let seq = status["seq"].as_u64().unwrap();
     let mut tcp = Stream::open(&daemon, "/events", &[]).begun();
     let mut unix = Stream::on_the_socket(&daemon, "/events").begun();
@@ -109,7 +119,7 @@ fn both_listeners_give_the_same_and_a_stream_goes_on_where_it_was() {
 fn a_gap_is_told() {
     let tmp = TempDir::new();
     let daemon = Daemon::start_in(tmp, &two(), &[]);
-    let status = daemon.wait_ready(&["a", "b"]);
+    let status = both_ready(&daemon);
     let (seq, session) = (status["seq"].as_u64().unwrap(), status["session"].as_str().unwrap().to_owned());
     let id = format!("{session}-{seq}");
     let daemon = Daemon::start_in(daemon.into_tmp(), &two(), &[]);
