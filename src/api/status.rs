@@ -66,6 +66,8 @@ struct Picture<'a> {
 pub fn picture(about: &About, router: &Router, store: &Store, with_usage: bool) -> String {
     let (session, seq) = router.board.read(|journal| (journal.session().to_owned(), journal.seq()));
     let engines = about.engines.snapshots();
+    // Before its servers: what a config has changed of them is in a picture that names it.
+    let config = about.config.get();
     let mut servers = rows(about, router);
     let usage = with_usage.then(|| measure(&mut servers));
     let picture = Picture {
@@ -76,7 +78,7 @@ pub fn picture(about: &About, router: &Router, store: &Store, with_usage: bool) 
         uptime_ms: clock::now().as_ms(),
         usage,
         listen: &about.listen,
-        config: &about.config.get(),
+        config: &config,
         engines: engines.iter().map(|engine| &**engine).collect(),
         host: about.host.trouble(),
         store: store.trouble(),
