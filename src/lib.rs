@@ -12,7 +12,7 @@
 //!          engine/    one container engine: its API over a Unix socket, attach, pulls, events
 //!          reaper/    mark.rs, judge.rs (pure), sweep.rs, guardian.rs   (reaper -> engine; server -> engine, reaper)
 //! floor 2  config/    text -> (Config, Vec<Finding>)
-//!          diagnose/  fault kinds and their classes
+//!          diagnose/  fault kinds and their classes; what the last words of a program tell
 //!          store/     the state database: what was created, what is still to be removed
 //! floor 1  mcp/       the protocol without I/O: JSON-RPC spans, handshake, lists, pending calls
 //!          http/      HTTP/1.1 heads and bodies, both directions, without sockets

@@ -8,6 +8,7 @@ use super::containers::Containers;
 use super::launch;
 use super::logging::kept;
 use super::main_loop::News;
+use super::secrets;
 use crate::base::fault::{Fault, FaultKind};
 use crate::base::id::ServerName;
 use crate::base::limits::SERVER_LOG_BYTES_MAX;
@@ -279,7 +280,7 @@ impl Fleet {
             let home = containers.home(&settings, &entry);
             let (plan, engine) = (containers.plan(&settings, &entry, &home), home.watched().cloned());
             let entry = entry.clone();
-            Home { plan, engine, secrets: Box::new(move || launch::secrets(&entry)) }
+            Home { plan, engine, secrets: Box::new(move || secrets::of_server(&entry)) }
         });
         Terms { policy, manner, habits, find_home }
     }

@@ -3,7 +3,6 @@
 use super::containers::Containers;
 use crate::base::fault::{Fault, FaultKind};
 use crate::base::id::{Life, fnv1a};
-use crate::base::redact::{self, Secrets};
 use crate::config::{Config, Launch, ServerConfig, Template, expand_home};
 use crate::reaper::mark::Marker;
 use crate::server::machine::Policy;
@@ -52,52 +51,6 @@ pub fn program(entry: &ServerConfig, marker: &Marker, life: Life) -> Result<Prog
             None => None,
         },
     })
-}
-
-/// What the entry gives its server that must not be read in a log: what is called a secret, and what a URL hides.
-pub fn secrets(entry: &ServerConfig) -> Secrets {
-    let lookup = |name: &str| std::env::var(name).ok();
-    let mut found = Vec::new();
-    // A variable that is missing gives no value, and no start.
-    let mut look = |name: &str, template: &Template| {
-        let Ok(value) = template.resolve(lookup) else { return };
-        found.extend(redact::in_urls(&value));
-        found.extend(template.variables().filter(|name| redact::is_secret_name(name)).filter_map(lookup));
-        if redact::is_secret_name(name) {
-            found.push(value);
-        }
-    };
-    match &entry.launch {
-        Launch::Process { command: _, args, env, working_dir: _ } => {
-            env.iter().for_each(|(name, value)| look(name, value));
-            let mut before = "";
-            for arg in args {
-                // `--token x`; `--token=x`, of which the value alone is looked for, too.
-                let raw = arg.raw();
-                look(if before.starts_with('-') && !before.contains('=') { before } else { "" }, arg);
-                if let Some((name, value)) = raw.split_once('=')
-                    && let Ok(value) = Template::parse(value)
-                {
-                    look(name, &value);
-                }
-                before = raw;
-            }
-        }
-        Launch::Remote { url, headers, protocol: _ } => {
-            look("", url);
-            // Whatever they are called: their values never show.
-            headers.iter().for_each(|(_, value)| look("token", value));
-            let words = |(_, value): &(String, Template)| value.resolve(lookup).ok();
-            found.extend(
-                headers
-                    .iter()
-                    .filter_map(words)
-                    .filter_map(|value| value.split_once(' ').map(|(_, token)| token.to_owned())),
-            );
-        }
-        Launch::Unsupported => {}
-    }
-    Secrets::new(found)
 }
 
 /// What is written should it be given up. `usual`: where, if the config says nothing.
@@ -252,20 +205,6 @@ mod tests {
         assert_eq!(facts(&all[0]), (true, 2, 5, 3, false));
         assert_eq!(facts(&all[1]), (true, 7, 30, 3, false));
         assert_eq!(facts(&all[2]), (false, 7, 30, 3, false));
-    }
-
-    #[test]
-    fn what_a_log_must_not_show() {
-        let text = r#"{ "mcpServers": {
-            "here": { "command": "x", "env": { "API_KEY": "key-of-the-api", "LANG": "en_US.UTF-8",
-                "DB": "postgres://me:pass-of-db@host/x" }, "args": ["--token", "token-of-args", "--secret=secret-of-args",
-                "--name", "name-of-args", "-v"] },
-            "there": { "url": "https://host/mcp?token=token-of-url", "headers": { "X": "Bearer token-of-header" } } } }"#;
-        let (config, _) = crate::config::parse(text, "mcp.json");
-        let hidden = |n: usize, text: &str| secrets(&config.servers[n]).hide(text).into_owned();
-        let here = "key-of-the-api en_US.UTF-8 pass-of-db token-of-args secret-of-args name-of-args";
-        assert_eq!(hidden(0, here), "*** en_US.UTF-8 *** *** *** name-of-args");
-        assert_eq!(hidden(1, "token-of-url token-of-header"), "*** ***");
     }
 
     #[test]

@@ -13,6 +13,7 @@ pub mod notify;
 pub mod parts;
 pub mod reload;
 pub mod remote;
+pub mod secrets;
 pub mod serve;
 pub mod settings;
 pub mod setup;

@@ -4,8 +4,10 @@
 
 use super::hook;
 use super::notices::{Next, Notice, Notices};
+use super::secrets;
 use crate::base::fault::Fault;
 use crate::base::limits::HOOK_END_PATIENCE;
+use crate::base::redact;
 use crate::config::Hook;
 use crate::reaper::keeper::Keeper;
 use crate::server::board::Board;
@@ -56,6 +58,8 @@ impl Notify {
         }
         state.notices = Notices::default();
         state.hook = hook.cloned().map(Arc::new);
+        // What it complains of stands in the log. No server has such a short name.
+        redact::remember("hooks.on_event", &Arc::new(hook.map(secrets::of_hook).unwrap_or_default()));
         if state.hook.is_some() && !state.running {
             let shared = self.0.clone();
             thread::spawn("notify", move || shared.run())?;

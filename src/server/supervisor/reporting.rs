@@ -18,6 +18,10 @@ impl Supervisor {
 
     /// It was given up: by the log's thread, which may wait for the disk.
     pub(super) fn write_report(&self) {
+        if self.attempts.is_empty() {
+            // By an earlier run, and nothing is known that its report does not have.
+            return;
+        }
         let Some((reports, log)) = self.habits.reports.clone().zip(self.server.log()) else { return };
         let (findings, at) = (self.findings(&reports.runs), clock::wall());
         let (server, file) = (self.server.clone(), log.path().to_owned());
