@@ -129,7 +129,7 @@ impl Subject for Clients {
     fn slice(&mut self, span: Duration) -> io::Result<Slice> {
         let before = cpu_ns(&self.pids);
         let mut slice = if self.all.len() == 1 { self.one(span)? } else { self.many(span)? };
-        slice.cpu_us = (cpu_ns(&self.pids) - before) as f64 / 1e3 / slice.latencies.len() as f64;
+        slice.cpu_us = (cpu_ns(&self.pids) - before) as f64 / 1e3 / slice.calls() as f64;
         Ok(slice)
     }
 }
