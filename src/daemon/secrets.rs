@@ -14,7 +14,8 @@ pub fn of_server(entry: &ServerConfig) -> Secrets {
         }
         Launch::Remote { url, headers, protocol: _ } => {
             found.look("", url);
-            headers.iter().for_each(|(_, value)| found.header(value));
+            let secret = headers.iter().filter(|(name, _)| !is_public(name));
+            secret.for_each(|(_, value)| found.header(value));
         }
         Launch::Unsupported => {}
     }
@@ -30,6 +31,13 @@ pub fn of_hook(hook: &Hook) -> Secrets {
     found.pairs(&hook.env);
     found.args(&hook.args);
     Secrets::new(found.0)
+}
+
+/// Headers that say what is spoken, and whose values are words of every log.
+fn is_public(header: &str) -> bool {
+    const NAMES: [&str; 5] = ["content-type", "user-agent", "origin", "referer", "mcp-protocol-version"];
+    let name = header.to_ascii_lowercase();
+    name.starts_with("accept") || NAMES.contains(&name.as_str())
 }
 
 fn variable(name: &str) -> Option<String> {
@@ -87,11 +95,12 @@ mod tests {
             "here": { "command": "x", "env": { "API_KEY": "key-of-the-api", "LANG": "en_US.UTF-8",
                 "DB": "postgres://me:pass-of-db@host/x" }, "args": ["--token", "token-of-args", "--secret=secret-of-args",
                 "--name", "name-of-args", "-v"] },
-            "there": { "url": "https://host/mcp?token=token-of-url", "headers": { "X": "Bearer token-of-header" } } } }"#;
+            "there": { "url": "https://host/mcp?token=token-of-url", "headers": { "X": "Bearer token-of-header",
+                "Accept": "application/json" } } } }"#;
         let (config, _) = crate::config::parse(text, "mcp.json");
         let hidden = |n: usize, text: &str| of_server(&config.servers[n]).hide(text).into_owned();
         let here = "key-of-the-api en_US.UTF-8 pass-of-db token-of-args secret-of-args name-of-args";
         assert_eq!(hidden(0, here), "*** en_US.UTF-8 *** *** *** name-of-args");
-        assert_eq!(hidden(1, "token-of-url token-of-header"), "*** ***");
+        assert_eq!(hidden(1, "token-of-url token-of-header application/json"), "*** *** application/json");
     }
 }
