@@ -50,7 +50,7 @@ const CALLERS: usize = 8;
 
 /// How many of each: the run with every test, and the whole.
 const SIZES: [(&str, u64, u64); 5] = [
-    ("processes", 400, 10_000),
+    ("processes", 1_000, 10_000),
     ("containers", 20, 100),
     ("reloads", 100, 1_000),
     ("sessions", 1_000, 10_000),

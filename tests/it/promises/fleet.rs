@@ -7,7 +7,7 @@ use crate::support::{processes, until};
 use serde_json::json;
 use std::time::Duration;
 
-/// How many times the floor. Measured: 3.4 with a processor to themselves, and 1.5 is what is wanted; this keeps it from
+/// How many times the floor. Measured: 3.2 with the processors to themselves, and 1.5 is what is wanted; this keeps it from
 /// getting worse.
 const OF_THE_FLOOR_MAX: f64 = 4.0;
 
@@ -16,14 +16,15 @@ const OF_THE_FLOOR_MAX: f64 = 4.0;
 fn a_hundred_and_fifty_nine_servers_are_ready_in_four_times_the_floor() {
     const PAIRS: usize = 5;
     let Some(released) = released() else { return };
-    let mut ratios = Vec::new();
+    let (mut ratios, mut kept) = (Vec::new(), Vec::new());
     for round in 1..=super::ROUNDS {
         let _before_all = (round == super::ROUNDS).then(super::Priority::take);
         let mut pairs: Vec<(f64, Duration, Duration)> = (0..PAIRS)
             .map(|_| {
                 let floor = fleet::floor(&released.binary);
                 let (ours, serving) = fleet::ready(&released.binary);
-                drop(serving);
+                // Removed at the end: ext4 is slow to make files where many were just removed.
+                kept.push(serving.end());
                 (ours.as_secs_f64() / floor.as_secs_f64(), ours, floor)
             })
             .collect();

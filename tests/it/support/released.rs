@@ -2,7 +2,7 @@
 
 use super::daemon::command_of;
 use super::processes::{self, MARK};
-use super::{BINARY, TempDir, http, until, until_within};
+use super::{BINARY, PATIENCE, TempDir, http, until, until_within};
 use nix::sys::signal::Signal;
 use serde_json::{Value, json};
 use std::net::{TcpListener, TcpStream};
@@ -128,6 +128,12 @@ impl Serving {
         let exit = until_within("serve to end", patience, || self.guardian.try_wait().unwrap());
         assert!(exit.success(), "{exit}");
         begun.elapsed()
+    }
+
+    /// Ends it; its files stay as long as what is returned.
+    pub fn end(mut self) -> TempDir {
+        self.stop(PATIENCE);
+        std::mem::replace(&mut self.tmp, TempDir::new())
     }
 }
 
