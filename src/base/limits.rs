@@ -451,6 +451,10 @@ pub const UNSAVED_ROWS_MAX: usize = CREATED_ROWS_MAX + OWED_ROWS_MAX + VALUE_ROW
 /// 1 s: a commit takes 3 ms; a disk that takes longer is in trouble, which is said, and nobody is held up by it.
 pub const STORE_PATIENCE: Duration = Duration::from_secs(1);
 
+/// How long changes that nobody waits for are gathered before they are written. 100 ms: the start of many servers makes
+/// hundreds, and each commit costs a flush of the disk; what a crash within it loses is learnt again.
+pub const STORE_GATHERING: Duration = Duration::from_millis(100);
+
 /// Broken databases that are kept beside the new one; the oldest goes. Also how often a run begins anew before it
 /// goes on in memory: a disk that breaks three files will break the next.
 pub const BROKEN_DATABASES_MAX: usize = 3;

@@ -15,7 +15,6 @@ use crate::api::status::About;
 use crate::base::fault::{Fault, FaultKind};
 use crate::base::limits::STORE_PATIENCE;
 use crate::config::Config;
-use crate::gateway::router::Router;
 use crate::reaper::clear::{Everything, clear_everything};
 use crate::reaper::instance::Instance;
 use crate::reaper::keeper::Keeper;
@@ -31,7 +30,7 @@ use crate::server::registry::Registry;
 use crate::store::Store;
 use crate::sys::cgroup::Cgroup;
 use crate::sys::logs::Logs;
-use crate::sys::{clock, kin, pages, thread};
+use crate::sys::{clock, hold, kin, pages, thread};
 use crossbeam_channel::{Sender, unbounded};
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use parking_lot::{Mutex, RwLock};
@@ -135,7 +134,7 @@ pub fn run(
     let ctl = Arc::new(parts.serve_control(control).map_err(start_failed)?);
     watch_signals(signals, &news, &reload).map_err(start_failed)?;
     watch_guardian(&keeper, &news).map_err(start_failed)?;
-    sweep_behind(survey, &keeper, &parts.router, &store).map_err(start_failed)?;
+    sweep_behind(survey, &keeper, &store).map_err(start_failed)?;
     let removals =
         Removals::start(&store, containers.engines.clone(), keeper.clone()).map_err(start_failed)?;
     started(&Started { listen: &bound, servers: &parts.router.servers, board: &parts.router.board });
@@ -267,20 +266,16 @@ fn watch_guardian(keeper: &Arc<Keeper>, news: &Sender<News>) -> std::io::Result<
     Ok(())
 }
 
-/// When a sweep that has no reason to hurry begins, however slow the servers are.
-const SWEEP_LATEST: Duration = Duration::from_secs(1);
+/// When a sweep that has no reason to hurry begins: most servers are ready by then.
+const SWEEP_AFTER: Duration = Duration::from_secs(1);
 
 /// The thread "sweep": ends what earlier runs left, beside the start, and is over.
-fn sweep_behind(survey: Survey, keeper: &Arc<Keeper>, router: &Router, store: &Store) -> std::io::Result<()> {
-    let store = store.clone();
-    let (keeper, servers, board) = (keeper.clone(), router.servers.clone(), router.board.clone());
+fn sweep_behind(survey: Survey, keeper: &Arc<Keeper>, store: &Store) -> std::io::Result<()> {
+    let (store, keeper) = (store.clone(), keeper.clone());
     thread::spawn("sweep", move || {
-        // What the start itself needed is needed no more; the servers and the database come on top of it.
-        pages::give_text_back();
         if survey.earlier.iter().all(|section| section.leaders().next().is_none()) {
             // Nothing is known to be left, so this only makes sure: not while somebody waits for the servers.
-            let settled = || servers.all().iter().all(|server| server.status().is_settled()).then_some(());
-            let _ = board.wait(clock::now() + SWEEP_LATEST, settled);
+            hold::pause_until(clock::now() + SWEEP_AFTER);
         }
         // What it has to say could wait as well; whoever needed it sooner has opened it.
         store.begin();

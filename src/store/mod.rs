@@ -180,7 +180,7 @@ impl Store {
         let mut state = self.0.shared.wait_read(clock::now() + STORE_PATIENCE);
         if act(&mut state) {
             state.changes += 1;
-            self.0.shared.wake(state);
+            self.0.shared.wake_soon(state);
         }
     }
 

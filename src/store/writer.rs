@@ -1,5 +1,5 @@
-//! The thread `store`: the one that touches the file. It wakes when a row changed, writes all that did in one
-//! transaction, and sleeps again; it has no timer.
+//! The thread `store`: the one that touches the file. It wakes when somebody waits for a row to be written, or a moment
+//! after a row changed for which nobody waits, writes all that changed in one transaction, and sleeps again.
 //!
 //! A database that cannot be used stops nobody. Every later change tries again: opens the file if it is not open,
 //! and writes whatever is unsaved by then.
@@ -8,7 +8,7 @@ use super::aside::move_aside;
 use super::database::{Database, Failure, FailureKind};
 use super::rows::{Key, Row, Rows};
 use crate::base::fault::{Fault, FaultKind};
-use crate::base::limits::BROKEN_DATABASES_MAX;
+use crate::base::limits::{BROKEN_DATABASES_MAX, STORE_GATHERING};
 use crate::base::time::Time;
 use crate::sys::clock;
 use parking_lot::{Condvar, Mutex, MutexGuard, RwLock};
@@ -58,8 +58,10 @@ pub struct State {
     saved: u64,
     /// Changes up to this one were tried; those that are not saved have failed.
     tried: u64,
-    /// Whether the writer should look.
+    /// Whether the writer should look now.
     pub wake: bool,
+    /// When it should look, whoever else comes.
+    look_at: Option<Time>,
     /// The file was read, or cannot be.
     pub read: bool,
     /// There was no file at the start.
@@ -97,6 +99,16 @@ impl Shared {
     /// Lets the writer look.
     pub fn wake(&self, mut state: MutexGuard<'_, State>) {
         state.wake = true;
+        drop(state);
+        self.work.notify_one();
+    }
+
+    /// Lets it look in a moment: nobody waits for what has changed, and more will.
+    pub fn wake_soon(&self, mut state: MutexGuard<'_, State>) {
+        if state.wake || state.look_at.is_some() {
+            return;
+        }
+        state.look_at = Some(clock::now() + STORE_GATHERING);
         drop(state);
         self.work.notify_one();
     }
@@ -169,9 +181,14 @@ impl Shared {
     fn next(&self) -> Option<Turn> {
         let mut state = self.state.lock();
         while !state.wake {
-            self.work.wait(&mut state);
+            match state.look_at {
+                None => self.work.wait(&mut state),
+                Some(at) if at <= clock::now() => break,
+                // Over or not, it is looked at again.
+                Some(at) => _ = self.work.wait_until(&mut state, clock::instant(at)),
+            }
         }
-        state.wake = false;
+        (state.wake, state.look_at) = (false, None);
         let finished = state.closing && state.rows.is_saved();
         (!finished).then_some(Turn { upto: state.changes, last: state.closing })
     }
