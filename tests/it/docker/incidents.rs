@@ -107,9 +107,9 @@ fn what_does_not_answer_after_a_freeze_is_replaced() {
     let pid = fleet.scene.engine.inspect(&fleet.scene.container("c").id).unwrap()["State"]["Pid"].clone();
     let before = fleet.before();
     own.pause();
-    wait_engine(&fleet, "away", json!("silent"));
     // Not by the engine, so that it does not say so: the server itself hangs.
     super::scene::signal(server_in(pid.as_u64().unwrap() as u32), nix::sys::signal::Signal::SIGSTOP);
+    wait_engine(&fleet, "away", json!("silent"));
     own.cont();
     fleet.assert_only_replaced(before, &["c"]);
     fleet.end();

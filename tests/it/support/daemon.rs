@@ -274,7 +274,8 @@ pub fn run(command: &mut Command) -> Ran {
 
 /// The URL in a line such as `listening on http://127.0.0.1:8080/mcp`.
 fn endpoint(line: &str) -> Option<String> {
-    let from = line.find("http://127.0.0.1:")?;
+    // Not in what the log says of remote servers.
+    let from = line.find(" serves http://127.0.0.1:")? + " serves ".len();
     let to = from + line[from..].find("/mcp")? + "/mcp".len();
     Some(line[from..to].to_owned())
 }
