@@ -308,18 +308,19 @@ fn every_fault_is_explained() {
 
 #[test]
 fn every_limit_has_a_reason() {
-    let text = fs::read_to_string(root().join("src/base/limits.rs")).unwrap();
     let mut findings = Vec::new();
-    let mut before = "";
-    for line in text.lines() {
-        // Limits that stand together share the comment above the first.
-        let explained = before.starts_with("///") || before.starts_with("pub const");
-        if line.starts_with("pub const") && !explained {
-            findings.push(format!(
-                "src/base/limits.rs: `{line}` has no `///` with unit, reason, and what happens there"
-            ));
+    for file in ["src/base/limits.rs", "src/base/limits/engines.rs"] {
+        let text = fs::read_to_string(root().join(file)).unwrap();
+        let mut before = "";
+        for line in text.lines() {
+            // Limits that stand together share the comment above the first.
+            let explained = before.starts_with("///") || before.starts_with("pub const");
+            if line.starts_with("pub const") && !explained {
+                findings
+                    .push(format!("{file}: `{line}` has no `///` with unit, reason, and what happens there"));
+            }
+            before = line;
         }
-        before = line;
     }
     check("every limit says why", findings);
 }

@@ -1,6 +1,6 @@
 //! Of container engines, and of the containers on them.
 
-use super::{CRASH_CLEANING, GUARDIAN_CLEANING_PATIENCE, LEDGER_LIVES_MAX, SERVERS_MAX, VALUES_BYTES_MAX};
+use super::{CRASH_CLEANING, GUARDIAN_CLEANING_PATIENCE, LEDGER_LIVES_MAX, SERVERS_MAX};
 use std::time::Duration;
 
 /// One answer of a container engine. 8 MiB: a list of a thousand containers with long labels is below 4; a longer one

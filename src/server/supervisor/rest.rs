@@ -10,7 +10,7 @@ use std::sync::Arc;
 
 /// Everything that its thread needs.
 pub(in crate::server) struct Resting {
-    stage: Stage,
+    stage: Box<Stage>,
     inbox: Receiver<Box<Report>>,
 }
 
@@ -28,7 +28,10 @@ pub(in crate::server) fn wake(server: &Server) {
 
 impl Stage {
     /// Runs on a thread of its own; or rests, if it has nothing to do. The error comes with what could not run.
-    pub(super) fn begin(self, inbox: Receiver<Box<Report>>) -> Result<(), (io::Error, Box<Resting>)> {
+    pub(super) fn begin(
+        self: Box<Stage>,
+        inbox: Receiver<Box<Report>>,
+    ) -> Result<(), (io::Error, Box<Resting>)> {
         let (stage, inbox) = if self.has_nothing_to_do() {
             match self.rest(inbox) {
                 None => return Ok(()),
@@ -53,7 +56,10 @@ impl Stage {
     }
 
     /// Rests, unless there is news: then it comes back.
-    pub(super) fn rest(mut self, inbox: Receiver<Box<Report>>) -> Option<(Stage, Receiver<Box<Report>>)> {
+    pub(super) fn rest(
+        mut self: Box<Stage>,
+        inbox: Receiver<Box<Report>>,
+    ) -> Option<(Box<Stage>, Receiver<Box<Report>>)> {
         self.leave_home();
         let (server, gate) = (self.server().clone(), self.gate());
         let mut resting = server.resting.lock();

@@ -43,9 +43,10 @@ struct Bid {
 }
 
 impl Stage {
-    pub(super) fn new(front: Supervisor) -> Stage {
+    /// On the heap, where it stays: it is large, and a stack that was deep once keeps its pages.
+    pub(super) fn new(front: Supervisor) -> Box<Stage> {
         let since = clock::wall();
-        Stage { front, other: None, switch: Switch::Single, bid: None, blame: None, since }
+        Box::new(Stage { front, other: None, switch: Switch::Single, bid: None, blame: None, since })
     }
 
     pub(super) fn server(&self) -> &Arc<Server> {
@@ -64,7 +65,7 @@ impl Stage {
         self.front.leave_home();
     }
 
-    pub(super) fn run(mut self, mut inbox: Receiver<Box<Report>>) {
+    pub(super) fn run(mut self: Box<Stage>, mut inbox: Receiver<Box<Report>>) {
         loop {
             if self.has_nothing_to_do() {
                 match self.rest(inbox) {

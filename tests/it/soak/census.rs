@@ -124,7 +124,11 @@ fn files(dir: &Path, home: &Path, found: &mut Vec<String>) {
         if path.ends_with("state/logs") {
             continue;
         }
-        found.push(path.strip_prefix(home).unwrap_or(&path).to_string_lossy().into_owned());
+        let shown = path.strip_prefix(home).unwrap_or(&path).to_string_lossy().into_owned();
+        // Of each life another one: what counts is how many there are.
+        let of_life = path.parent().is_some_and(|dir| dir.ends_with("cidfiles"));
+        let server = shown.rsplit_once('-').filter(|_| of_life).map(|(server, _)| server.to_owned());
+        found.push(server.unwrap_or(shown));
         if path.is_dir() {
             files(&path, home, found);
         }
