@@ -15,6 +15,7 @@ use crate::api::status::About;
 use crate::base::fault::{Fault, FaultKind};
 use crate::base::limits::STORE_PATIENCE;
 use crate::config::Config;
+use crate::gateway::router::Router;
 use crate::reaper::clear::{Everything, clear_everything};
 use crate::reaper::instance::Instance;
 use crate::reaper::keeper::Keeper;
@@ -134,7 +135,7 @@ pub fn run(
     let ctl = Arc::new(parts.serve_control(control).map_err(start_failed)?);
     watch_signals(signals, &news, &reload).map_err(start_failed)?;
     watch_guardian(&keeper, &news).map_err(start_failed)?;
-    sweep_behind(survey, &keeper, &store).map_err(start_failed)?;
+    sweep_behind(survey, &keeper, &parts.router, &store).map_err(start_failed)?;
     let removals =
         Removals::start(&store, containers.engines.clone(), keeper.clone()).map_err(start_failed)?;
     started(&Started { listen: &bound, servers: &parts.router.servers, board: &parts.router.board });
@@ -266,16 +267,24 @@ fn watch_guardian(keeper: &Arc<Keeper>, news: &Sender<News>) -> std::io::Result<
     Ok(())
 }
 
-/// When a sweep that has no reason to hurry begins: most servers are ready by then.
-const SWEEP_AFTER: Duration = Duration::from_secs(1);
+/// When a sweep that has no reason to hurry begins, however slow the servers are, and how often it is looked whether they
+/// are quicker.
+const SWEEP_LATEST: Duration = Duration::from_secs(1);
+const SWEEP_LOOKS: Duration = Duration::from_millis(50);
 
 /// The thread "sweep": ends what earlier runs left, beside the start, and is over.
-fn sweep_behind(survey: Survey, keeper: &Arc<Keeper>, store: &Store) -> std::io::Result<()> {
-    let (store, keeper) = (store.clone(), keeper.clone());
+fn sweep_behind(survey: Survey, keeper: &Arc<Keeper>, router: &Router, store: &Store) -> std::io::Result<()> {
+    let (store, keeper, servers) = (store.clone(), keeper.clone(), router.servers.clone());
     thread::spawn("sweep", move || {
+        // What the start itself needed is needed no more; the servers and the database come on top of it.
+        pages::give_text_back();
         if survey.earlier.iter().all(|section| section.leaders().next().is_none()) {
             // Nothing is known to be left, so this only makes sure: not while somebody waits for the servers.
-            hold::pause_until(clock::now() + SWEEP_AFTER);
+            let latest = clock::now() + SWEEP_LATEST;
+            let settled = || servers.all().iter().all(|server| server.status().is_settled());
+            while clock::now() < latest && !settled() {
+                hold::pause_until(clock::now() + SWEEP_LOOKS);
+            }
         }
         // What it has to say could wait as well; whoever needed it sooner has opened it.
         store.begin();
