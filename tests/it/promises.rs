@@ -33,6 +33,11 @@ fn threads(pid: u32) -> impl Iterator<Item = String> {
     tasks.map(|task| std::fs::read_to_string(task.unwrap().path().join("comm")).unwrap_or_default())
 }
 
+/// With the sweep that makes sure that nothing was left the start is over.
+fn until_swept(daemon: u32) {
+    until("the start to be over", || (!threads(daemon).any(|name| name.starts_with("sweep"))).then_some(()));
+}
+
 /// Until the threads of earlier requests have ended.
 fn until_no_connection(daemon: u32) {
     until("the connections to end", || {
@@ -157,6 +162,7 @@ fn three_threads_per_server() {
         let serving = Serving::ready(&released.binary, servers, "", json!({}));
         let [_, daemon] = serving.both();
         until_no_connection(daemon);
+        until_swept(daemon);
         of_process(daemon, "Threads:")
     };
     let (one, eleven) = (threads(1), threads(11));

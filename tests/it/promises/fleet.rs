@@ -1,9 +1,9 @@
 //! Many servers at once: how soon all are ready, what they take, and how soon they are gone.
 
-use super::{threads, until_no_connection};
+use super::{until_no_connection, until_swept};
 use crate::support::fleet::{self, SERVERS};
+use crate::support::processes;
 use crate::support::released::{Serving, of_process, released};
-use crate::support::{processes, until};
 use serde_json::json;
 use std::time::Duration;
 
@@ -45,8 +45,7 @@ fn what_a_hundred_and_fifty_nine_servers_take() {
     let (_, serving) = fleet::ready(&released.binary);
     let [guardian, daemon] = serving.both();
     until_no_connection(daemon);
-    // With the sweep that makes sure that nothing was left the start is over.
-    until("the start to be over", || (!threads(daemon).any(|name| name.starts_with("sweep"))).then_some(()));
+    until_swept(daemon);
     let (kib, threads) = (of_process(daemon, "VmRSS:"), of_process(daemon, "Threads:"));
     let of_guardian = of_process(guardian, "VmRSS:");
     println!("{SERVERS} servers: {threads} threads, resident {kib} KiB, the guardian {of_guardian} KiB");
