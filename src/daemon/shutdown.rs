@@ -4,7 +4,7 @@
 //! A signal while calls are waited for skips that step; a second one, while servers are stopped, leaves them to the
 //! guardian, and so does a step that has run out of its span.
 
-use crate::base::limits::{CRASH_CLEANING, HOOK_END_PATIENCE, STORE_PATIENCE};
+use crate::base::limits::{CRASH_CLEANING, HOOK_END_PATIENCE, LOG_END_PATIENCE, STORE_PATIENCE};
 use crate::config::Config;
 use std::time::Duration;
 
@@ -22,9 +22,17 @@ pub const STREAMS_OUT: Duration = Duration::from_millis(200);
 const HUB_END: Duration = Duration::from_secs(1);
 
 /// All that comes after the servers: answers, the control socket, streams, the hook, processes that servers lost, the
-/// state database.
-const CLOSING: [Duration; 7] =
-    [ANSWERS_OUT, CONTROL_OUT, STREAMS_OUT, HUB_END, HOOK_END_PATIENCE, CRASH_CLEANING, STORE_PATIENCE];
+/// state database, the logs.
+const CLOSING: [Duration; 8] = [
+    ANSWERS_OUT,
+    CONTROL_OUT,
+    STREAMS_OUT,
+    HUB_END,
+    HOOK_END_PATIENCE,
+    CRASH_CLEANING,
+    STORE_PATIENCE,
+    LOG_END_PATIENCE,
+];
 
 /// Between SIGKILL and the last look at what a life left, beside `verify_timeout`.
 const CLEARING: Duration = Duration::from_secs(2);
@@ -75,10 +83,10 @@ mod tests {
 
     #[test]
     fn the_steps_add_up() {
-        check(5_000, 12_000, None, (5_000, 12_000, 22_900));
-        check(0, 0, None, (0, 0, 5_900));
+        check(5_000, 12_000, None, (5_000, 12_000, 23_400));
+        check(0, 0, None, (0, 0, 6_400));
         check(5_000, 12_000, Some(60_000), (5_000, 12_000, 60_000));
-        check(5_000, 12_000, Some(20_000), (2_100, 12_000, 20_000));
+        check(5_000, 12_000, Some(20_000), (1_600, 12_000, 20_000));
         check(5_000, 12_000, Some(10_000), (0, 5_000, 10_000));
         check(5_000, 12_000, Some(1_000), (0, 500, 1_000));
     }
