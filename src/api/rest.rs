@@ -4,7 +4,7 @@ use super::act::{self, WAIT_MAX};
 use super::config;
 use super::events::Events;
 use super::reconnect::{Wish, carry_out};
-use super::status::{self, About};
+use super::status::{self, About, Extent};
 use crate::base::fault::{Fault, FaultKind};
 use crate::base::finding::Finding;
 use crate::base::limits::RECONNECT_WAIT;
@@ -91,12 +91,12 @@ impl Api {
         }
         match &parts[..] {
             ["status"] => {
-                let body = status::picture(
-                    &self.about,
-                    &self.router,
-                    &self.store,
-                    parameter(request, "usage").is_some_and(|value| value != "0"),
-                );
+                let extent = match parameter(request, "usage").as_deref() {
+                    None | Some("0") => Extent::Nothing,
+                    Some("all") => Extent::All,
+                    Some(_) => Extent::Processes,
+                };
+                let body = status::picture(&self.about, &self.router, &self.store, extent);
                 exchange.respond(200, &[JSON], body.as_bytes());
             }
             ["config", "plan"] => config::answer(exchange, &*self.config.plan),

@@ -3,8 +3,8 @@
 use super::config::{self, InForce};
 use crate::base::fault::Fault;
 use crate::base::id::ServerName;
-use crate::base::limits::USAGE_PATIENCE;
-use crate::engine::endpoint::Endpoint;
+use crate::base::limits::{USAGE_AT_ONCE, USAGE_PATIENCE};
+use crate::engine::api::Used;
 use crate::engine::engines::Engines;
 use crate::engine::patience::Patience;
 use crate::engine::watched::Snapshot;
@@ -16,8 +16,7 @@ use crate::server::handle::Server;
 use crate::server::host::Host;
 use crate::server::status::{Status, Usage};
 use crate::store::{Store, Trouble};
-use crate::sys::clock;
-use crate::sys::procfs;
+use crate::sys::{clock, procfs, thread};
 use parking_lot::Mutex;
 use serde::Serialize;
 use std::path::PathBuf;
@@ -66,14 +65,16 @@ struct Picture<'a> {
 }
 
 /// The object as JSON text. The sequence number is taken first: everything up to it is in the picture.
-/// `with_usage`: also what every process uses, which takes a look at all of the host.
-pub fn picture(about: &About, router: &Router, store: &Store, with_usage: bool) -> String {
+pub fn picture(about: &About, router: &Router, store: &Store, extent: Extent) -> String {
     let (session, seq) = router.board.read(|journal| (journal.session().to_owned(), journal.seq()));
     let engines = about.engines.snapshots();
     // Before the servers: who sees that a config is in force sees its servers, too.
     let config = about.config.get();
     let mut servers = rows(about, router);
-    let usage = with_usage.then(|| measure(&mut servers, &about.engines));
+    let usage = (extent != Extent::Nothing).then(|| measure(&mut servers));
+    if extent == Extent::All {
+        measure_inside(&mut servers, &about.engines);
+    }
     let picture = Picture {
         version: env!("CARGO_PKG_VERSION"),
         pid: std::process::id(),
@@ -98,25 +99,28 @@ fn rows(about: &About, router: &Router) -> Vec<Status> {
     router.servers.all().iter().map(|server| row(server, router, &outlook)).collect()
 }
 
+/// How much of what everything uses is looked for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Extent {
+    Nothing,
+    /// One look at all processes of the host.
+    Processes,
+    /// And what engines say of containers, which takes some of them a second.
+    All,
+}
+
 /// Writes into each row what its server uses; returns what is left of the daemon's tree, which is the daemon itself and
 /// whatever it runs that is no server. A container is none of its children; the program that a `docker run` is, is.
-fn measure(rows: &mut [Status], engines: &Engines) -> Usage {
+fn measure(rows: &mut [Status]) -> Usage {
     let all = procfs::all();
     let tree = Tree::new(&all);
     let mut rest = used_below(std::process::id(), &tree).unwrap_or_default();
-    let patience = Patience::of(USAGE_PATIENCE);
     for row in rows {
         // During a switch there are two.
-        let switch = row.switch.as_ref();
-        let pids = [row.pid, switch.and_then(|switch| switch.pid)];
-        let below = pids.into_iter().flatten().filter_map(|pid| used_below(pid, &tree)).reduce(Usage::and);
-        let containers = [row.container.as_ref(), switch.and_then(|switch| switch.container.as_ref())];
-        let inside = row.engine.as_ref().and_then(|engine| {
-            let used = |id: &String| used_inside(engines, engine, id, &patience);
-            containers.into_iter().flatten().filter_map(used).reduce(Usage::and)
-        });
-        row.usage = if row.container.is_some() { inside } else { below };
-        if let Some(used) = below {
+        let pids = [row.pid, row.switch.as_ref().and_then(|switch| switch.pid)];
+        let used = pids.into_iter().flatten().filter_map(|pid| used_below(pid, &tree)).reduce(Usage::and);
+        row.usage = used.filter(|_| row.container.is_none());
+        if let Some(used) = used {
             rest = Usage {
                 processes: rest.processes.saturating_sub(used.processes),
                 rss_kib: rest.rss_kib.saturating_sub(used.rss_kib),
@@ -126,6 +130,21 @@ fn measure(rows: &mut [Status], engines: &Engines) -> Usage {
         }
     }
     rest
+}
+
+/// The same of containers: all are asked for at once, because an engine counts once a second and answers then.
+fn measure_inside(rows: &mut [Status], engines: &Engines) {
+    let patience = Patience::of(USAGE_PATIENCE);
+    let inside = rows.iter_mut().filter_map(|row| {
+        let switch = row.switch.as_ref().and_then(|switch| switch.container.clone());
+        let ids: Vec<String> = row.container.clone().into_iter().chain(switch).collect();
+        Some((engines.up(row.engine.as_ref()?)?, ids, &mut row.usage))
+    });
+    let jobs: Vec<_> = inside.filter(|(_, ids, _)| !ids.is_empty()).collect();
+    thread::each("usage", USAGE_AT_ONCE, jobs, |(engine, ids, usage)| {
+        let used = ids.iter().filter_map(|id| engine.used(id, &patience).ok().map(Usage::from));
+        *usage = used.reduce(Usage::and);
+    });
 }
 
 /// What a process and its descendants use; `None` if it is gone.
@@ -146,15 +165,15 @@ fn used_below(pid: u32, tree: &Tree) -> Option<Usage> {
     Some(usage)
 }
 
-/// What a container uses, as its engine says; `None` if it does not say.
-fn used_inside(engines: &Engines, engine: &Endpoint, id: &str, patience: &Patience) -> Option<Usage> {
-    let used = engines.up(engine)?.used(id, patience).ok()?;
-    Some(Usage {
-        processes: used.processes,
-        rss_kib: used.memory_bytes >> 10,
-        cpu_ms: used.cpu_ns / 1_000_000,
-        fds: 0,
-    })
+impl From<Used> for Usage {
+    fn from(used: Used) -> Usage {
+        Usage {
+            processes: used.processes,
+            rss_kib: used.memory_bytes >> 10,
+            cpu_ms: used.cpu_ns / 1_000_000,
+            fds: 0,
+        }
+    }
 }
 
 /// One server as it is now. `outlook`: who waits for a start, and how long still.

@@ -503,5 +503,7 @@ pub const RECONNECT_WAIT: Duration = Duration::from_secs(30);
 /// Characters of the reason that somebody gives for a `reconnect`; what is longer is cut.
 pub const RECONNECT_REASON_MAX: usize = 200;
 
-/// For what engines are asked of their containers by `status?usage=1`, all together; what comes later is missing there.
-pub const USAGE_PATIENCE: Duration = Duration::from_secs(2);
+/// For what engines are asked of their containers by `status?usage=all`, and of how many at the same time; what comes later
+/// is missing there.
+pub const USAGE_PATIENCE: Duration = Duration::from_secs(3);
+pub const USAGE_AT_ONCE: usize = 64;

@@ -63,8 +63,12 @@ struct Fault {
 
 pub fn run(given: &Given, out: &mut Out) -> Outcome {
     let control = Control::of(&given.options)?;
-    let body =
-        control.get(if given.usage || given.json { "/api/v1/status?usage=1" } else { "/api/v1/status" })?;
+    let body = control.get(match (given.usage, given.json) {
+        (true, _) => "/api/v1/status?usage=all",
+        // What costs no time.
+        (false, true) => "/api/v1/status?usage=1",
+        (false, false) => "/api/v1/status",
+    })?;
     if given.json {
         out.body(&body);
         return Ok(Exit::Ok);

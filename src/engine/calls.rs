@@ -29,7 +29,7 @@ impl Engine {
         self.ask(&Call::get(INSPECT, Missing::Container, target), patience)?.json(INSPECT)
     }
 
-    /// What a running container uses now. An engine older than 1.41 takes a second or two to say it.
+    /// What a running container uses now. Engines count once a second, and some answer only then.
     pub fn used(&self, id: &str, patience: &Patience) -> Result<Used, EngineError> {
         let doing = "ask what a container uses";
         let target = format!("/containers/{}/stats?stream=false&one-shot=true", encode(id));

@@ -56,7 +56,8 @@ pub struct Status {
     /// Of a server with `overlap`: what becomes of the life beside the one that serves, or became of the last one.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub switch: Option<Switching>,
-    /// What it uses; only where it was asked for. Of a container nothing if its engine does not say it in time.
+    /// What it uses; only where it was asked for (`?usage=1`), of containers only with `?usage=all`, and if their engine
+    /// says it in time.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub usage: Option<Usage>,
     /// Calls that wait for it now, for its answer or for its start.

@@ -39,7 +39,8 @@ fn made_as_promised_and_gone_with_its_daemon() {
     let echo = names.find(|name| name.ends_with("__echo")).unwrap();
     assert_eq!(scene.daemon.client().text(echo, json!({ "text": "hello" })), "hello");
     // As its engine says; it sees all that the container runs, the init of the engine too.
-    let status: Value = serde_json::from_str(&scene.daemon.cli(&["status", "--json"]).stdout).unwrap();
+    let status: Value =
+        serde_json::from_str(&scene.daemon.cli(&["status", "--usage", "--json"]).stdout).unwrap();
     let usage =
         |what: &str| status["servers"][0]["usage"][what].as_u64().unwrap_or_else(|| panic!("{status:#}"));
     assert_eq!((usage("processes"), usage("fds")), (2, 0), "{status:#}");
