@@ -31,7 +31,7 @@ use crate::server::registry::Registry;
 use crate::store::Store;
 use crate::sys::cgroup::Cgroup;
 use crate::sys::logs::Logs;
-use crate::sys::{clock, hold, kin, pages, thread};
+use crate::sys::{clock, kin, pages, thread};
 use crossbeam_channel::{Sender, unbounded};
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use parking_lot::{Mutex, RwLock};
@@ -267,24 +267,27 @@ fn watch_guardian(keeper: &Arc<Keeper>, news: &Sender<News>) -> std::io::Result<
     Ok(())
 }
 
-/// When a sweep that has no reason to hurry begins, however slow the servers are, and how often it is looked whether they
-/// are quicker.
+/// When a sweep that has no reason to hurry begins, however slow the servers are.
 const SWEEP_LATEST: Duration = Duration::from_secs(1);
-const SWEEP_LOOKS: Duration = Duration::from_millis(50);
 
 /// The thread "sweep": ends what earlier runs left, beside the start, and is over.
 fn sweep_behind(survey: Survey, keeper: &Arc<Keeper>, router: &Router, store: &Store) -> std::io::Result<()> {
-    let (store, keeper, servers) = (store.clone(), keeper.clone(), router.servers.clone());
+    let store = store.clone();
+    let (keeper, servers, board) = (keeper.clone(), router.servers.clone(), router.board.clone());
     thread::spawn("sweep", move || {
         // What the start itself needed is needed no more; the servers and the database come on top of it.
         pages::give_text_back();
         if survey.earlier.iter().all(|section| section.leaders().next().is_none()) {
             // Nothing is known to be left, so this only makes sure: not while somebody waits for the servers.
-            let latest = clock::now() + SWEEP_LATEST;
-            let settled = || servers.all().iter().all(|server| server.status().is_settled());
-            while clock::now() < latest && !settled() {
-                hold::pause_until(clock::now() + SWEEP_LOOKS);
-            }
+            let mut open = servers.all().to_vec();
+            // It is asked at every step of every server: only one of them is looked at.
+            let settled = || {
+                while open.last().is_some_and(|server| server.status().is_settled()) {
+                    open.pop();
+                }
+                open.is_empty().then_some(())
+            };
+            let _ = board.wait(clock::now() + SWEEP_LATEST, settled);
         }
         // What it has to say could wait as well; whoever needed it sooner has opened it.
         store.begin();
