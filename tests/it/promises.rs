@@ -150,6 +150,7 @@ fn six_megabytes_with_one_server() {
     for n in 0..10 {
         assert_eq!(client.text("demo0__add", json!({ "a": n, "b": 1 })), (n + 1).to_string());
     }
+    until_swept(serving.both()[1]);
     let kib = resident_kib(&serving);
     println!("resident: guardian {} KiB, daemon {} KiB", kib[0], kib[1]);
     assert!(kib.iter().sum::<u64>() <= 6 << 10, "{kib:?} KiB");
