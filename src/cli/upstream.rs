@@ -10,11 +10,10 @@ use super::rows::{ServerRow, SwitchRow, is_up, table, why};
 use super::status::Status;
 use crate::base::text::nearest;
 use crate::http::reply::encode;
-use crate::sys::clock;
+use crate::sys::{clock, thread};
 use serde::Deserialize;
 use serde_json::value::RawValue;
 use std::collections::BTreeSet;
-use std::panic::resume_unwind;
 
 /// Lines of a log when nobody says how many: about two screens.
 const LOG_LINES: u32 = 50;
@@ -90,8 +89,10 @@ fn each(verb: &Verb, given: &Given, out: &mut Out) -> Outcome {
         )));
     }
     let mut exit = Exit::Ok;
-    for outcome in names.chunks(AT_ONCE).flat_map(|names| all(verb, names, &control, given)) {
-        match outcome {
+    let asked = names.iter().collect();
+    for outcome in thread::each("ask", AT_ONCE, asked, |name| one(verb, name, &control, given)) {
+        let broke = || Err(Failure::new(Exit::Failed, format!("{}: a bug of mcpvisor", verb.word)));
+        match outcome.unwrap_or_else(broke) {
             Ok((line, done)) => {
                 out.line(&tame(&line));
                 exit = if done { exit } else { Exit::Failed };
@@ -105,20 +106,6 @@ fn each(verb: &Verb, given: &Given, out: &mut Out) -> Outcome {
         }
     }
     Ok(exit)
-}
-
-/// Asks for each on a thread of its own.
-fn all(
-    verb: &Verb,
-    names: &[String],
-    control: &Control,
-    given: &Given,
-) -> Vec<Result<(String, bool), Failure>> {
-    std::thread::scope(|scope| {
-        let asked = names.iter().map(|name| scope.spawn(|| one(verb, name, control, given)));
-        let asked: Vec<_> = asked.collect();
-        asked.into_iter().map(|one| one.join().unwrap_or_else(|panic| resume_unwind(panic))).collect()
-    })
 }
 
 /// The servers that are named, and those of the groups that are.

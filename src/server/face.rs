@@ -124,6 +124,11 @@ impl Face {
         self.manner.read().clone()
     }
 
+    /// How long one call may take without progress. Asked at every call.
+    pub(super) fn call_patience(&self) -> Duration {
+        self.manner.read().call_patience
+    }
+
     /// What is declared to the server that clients can be asked for.
     pub(super) fn features(&self) -> Vec<Feature> {
         self.manner.read().features.clone()

@@ -66,7 +66,7 @@ pub struct Server {
     ear: Arc<Ear>,
     inbox: Sender<Box<Report>>,
     /// Its supervisor, while there is nothing to supervise and so no thread.
-    pub(super) resting: Mutex<Option<Box<Resting>>>,
+    pub(super) resting: Mutex<Option<Resting>>,
     status: Mutex<Arc<Status>>,
     times: Mutex<(Time, Option<Time>)>,
     log: Option<Log>,
@@ -200,7 +200,7 @@ impl Server {
 
     /// How long one call may take without progress.
     pub fn call_patience(&self) -> Duration {
-        self.shown().manner().call_patience
+        self.faces.read().shown.call_patience()
     }
 
     pub fn groups(&self) -> Vec<String> {

@@ -7,11 +7,12 @@ use crate::base::id::{Life, Slug};
 use crate::base::limits::{REPORT_LINES_MAX, REPORT_LOG_BYTES_MAX, REPORTS_MAX, REPORTS_OF_ONE_MAX};
 use crate::base::time::Wall;
 use crate::sys::logfile;
+use crate::sys::replace::Draft;
 use serde::Serialize;
-use serde_json::{Value, json};
-use std::fs::{self, OpenOptions};
-use std::io::{self, Write};
-use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
+use serde_json::json;
+use std::fs;
+use std::io;
+use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -69,21 +70,11 @@ pub fn write(
     fs::DirBuilder::new().recursive(true).mode(0o700).create(&reports.dir)?;
     let path = reports.dir.join(format!("failure_{slug}_{}.json", at.0 / 1000));
     tidy(&reports.dir, slug, reports.keep, at);
-    // Under another name until it is whole: who looks for reports finds no half of one.
-    let part = path.with_extension("part");
-    let written = write_whole(&part, &report).and_then(|()| fs::rename(&part, &path));
-    if written.is_err() {
-        // It may never have been there.
-        let _ = fs::remove_file(&part);
-    }
-    written.map(|()| path)
-}
-
-fn write_whole(path: &Path, report: &Value) -> io::Result<()> {
-    let text = serde_json::to_string_pretty(report).map_err(io::Error::other)?;
-    let mut file = OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(path)?;
-    file.write_all(text.as_bytes())?;
-    file.write_all(b"\n")
+    let mut text = serde_json::to_string_pretty(&report).map_err(io::Error::other)?;
+    text.push('\n');
+    // Who looks for reports finds no half of one.
+    Draft::write(&path, text.as_bytes(), None)?.put()?;
+    Ok(path)
 }
 
 /// The last one of this server.
@@ -135,6 +126,7 @@ fn tidy(dir: &Path, slug: &Slug, keep: Duration, now: Wall) {
 mod tests {
     use super::*;
     use crate::base::fault::FaultKind;
+    use serde_json::Value;
 
     fn findings() -> Findings {
         let fault = Fault::new(FaultKind::Exited, "git exited with code 1").hint("look");

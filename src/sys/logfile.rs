@@ -132,9 +132,7 @@ pub fn tail(path: &Path, lines: usize) -> Vec<String> {
     let read = |path: &Path| fs::read(path).unwrap_or_default();
     let mut text = read(&earlier(path, 1));
     text.extend(read(path));
-    let text = String::from_utf8_lossy(&text);
-    let all: Vec<&str> = text.lines().collect();
-    all[all.len().saturating_sub(lines)..].iter().map(|line| (*line).to_owned()).collect()
+    last(&String::from_utf8_lossy(&text), lines)
 }
 
 /// The last lines of one file, from at most `bytes` of it; empty if it cannot be read.
@@ -150,7 +148,10 @@ pub fn last_lines(path: &Path, bytes: u64, lines: usize) -> Vec<String> {
         let whole = if length > bytes { text.split_once('\n').map_or("", |(_, rest)| rest) } else { &text };
         Ok(whole.to_owned())
     };
-    let text = read().unwrap_or_default();
+    last(&read().unwrap_or_default(), lines)
+}
+
+fn last(text: &str, lines: usize) -> Vec<String> {
     let all: Vec<&str> = text.lines().collect();
     all[all.len().saturating_sub(lines)..].iter().map(|line| (*line).to_owned()).collect()
 }

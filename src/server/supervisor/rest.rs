@@ -17,7 +17,7 @@ pub(in crate::server) struct Resting {
 /// Gives a resting supervisor its thread back. To be called after telling it something.
 pub(in crate::server) fn wake(server: &Server) {
     let Some(resting) = server.resting.lock().take() else { return };
-    let Resting { stage, inbox } = *resting;
+    let Resting { stage, inbox } = resting;
     if let Err((error, resting)) = stage.begin(inbox) {
         // What it was told is lost, so that it is not found by surprise later; whoever asked sees that nothing moves.
         resting.inbox.try_iter().for_each(drop);
@@ -28,10 +28,7 @@ pub(in crate::server) fn wake(server: &Server) {
 
 impl Stage {
     /// Runs on a thread of its own; or rests, if it has nothing to do. The error comes with what could not run.
-    pub(super) fn begin(
-        self: Box<Stage>,
-        inbox: Receiver<Box<Report>>,
-    ) -> Result<(), (io::Error, Box<Resting>)> {
+    pub(super) fn begin(self: Box<Stage>, inbox: Receiver<Box<Report>>) -> Result<(), (io::Error, Resting)> {
         let (stage, inbox) = if self.has_nothing_to_do() {
             match self.rest(inbox) {
                 None => return Ok(()),
@@ -42,7 +39,7 @@ impl Stage {
         };
         let name = format!("sup:{}", stage.server().slug);
         // A thread that does not come to be drops what it was given.
-        let parcel = Arc::new(Mutex::new(Some(Box::new(Resting { stage, inbox }))));
+        let parcel = Arc::new(Mutex::new(Some(Resting { stage, inbox })));
         let taken = parcel.clone();
         let run = move || {
             let resting = taken.lock().take();
@@ -67,7 +64,7 @@ impl Stage {
         if !inbox.is_empty() {
             return Some((self, inbox));
         }
-        *resting = Some(Box::new(Resting { stage: self, inbox }));
+        *resting = Some(Resting { stage: self, inbox });
         drop(resting);
         gate(GateRequest::Rests(server.name.clone()));
         None
