@@ -237,7 +237,8 @@ pub const CONFIG_EDIT_PATIENCE: Duration = Duration::from_secs(30);
 /// what writes more often than that is no person, and the file is left to it.
 pub const CONFIG_EDIT_TRIES: usize = 5;
 
-/// Links that are followed from the name of a config to the file. 40, as in the kernel.
+/// Links that are followed from the name of a config to the file. 40, as in the kernel; what leads further is neither
+/// watched nor changed.
 pub const CONFIG_LINKS_MAX: usize = 40;
 
 /// One entry that is given on stdin. 1 MiB: far more than a person writes; a longer one is refused.

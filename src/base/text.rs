@@ -27,6 +27,11 @@ pub fn count(n: u64) -> String {
     out
 }
 
+/// `1 server`, `2 servers`.
+pub fn plural(count: usize, noun: &str) -> String {
+    format!("{count} {noun}{}", if count == 1 { "" } else { "s" })
+}
+
 /// At most `max` characters; what is cut ends in `…`. Control characters become spaces.
 pub fn shorten(text: &str, max: usize) -> String {
     let clean = text.chars().map(|c| if c.is_control() { ' ' } else { c });

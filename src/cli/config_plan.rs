@@ -6,6 +6,7 @@ use super::options::Given;
 use super::output::{Out, complain, flow, tame};
 use super::serve::{of, unusable};
 use crate::base::limits::CONFIG_APPLY_PATIENCE;
+use crate::base::text::plural;
 use crate::config::Config;
 use crate::config::diff::diff;
 use crate::daemon::setup;
@@ -74,8 +75,7 @@ fn print(given: &Given, body: &[u8], nothing: &str, out: &mut Out) -> Outcome {
     out.text(&render(&changes, nothing, out.columns));
     let count = changes.findings.len();
     if count > 0 {
-        let plural = if count == 1 { "" } else { "s" };
-        complain(&format!("{count} finding{plural}: mcpvisor status --json shows them"));
+        complain(&format!("{}: mcpvisor status --json shows them", plural(count, "finding")));
     }
     Ok(Exit::Ok)
 }

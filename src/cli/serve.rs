@@ -6,6 +6,7 @@ use super::output::{self, Out};
 use super::progress::{Progress, Row};
 use crate::base::fault::Fault;
 use crate::base::finding::Finding;
+use crate::base::text::plural;
 use crate::daemon::logging::{self, To};
 use crate::daemon::main_loop::Ended;
 use crate::daemon::reload::parks;
@@ -47,9 +48,8 @@ pub fn run(given: &Given, _: &mut Out) -> Outcome {
     let logs =
         logs.map_err(|error| Failure::new(Exit::Failed, format!("start the log's thread: {error}")))?;
     if let Some(path) = &setup.path {
-        let count = setup.config.servers.len();
-        let plural = if count == 1 { "" } else { "s" };
-        log::info!("config loaded: {}: {count} server{plural}", path.display());
+        let servers = plural(setup.config.servers.len(), "server");
+        log::info!("config loaded: {}: {servers}", path.display());
     }
     for finding in setup.findings.iter().filter(|finding| !parks(finding)) {
         log::warn!("{finding}");
@@ -93,14 +93,12 @@ fn show_start(setup: &Setup, started: &Started<'_>) {
     let mut lines = vec![format!("mcpvisor {} serves {url}", env!("CARGO_PKG_VERSION"))];
     match &setup.path {
         Some(path) => {
-            let count = setup.config.servers.len();
             let findings = match setup.findings.len() {
                 0 => String::new(),
-                1 => ", 1 finding (mcpvisor config check)".to_owned(),
-                n => format!(", {n} findings (mcpvisor config check)"),
+                n => format!(", {} (mcpvisor config check)", plural(n, "finding")),
             };
-            let plural = if count == 1 { "" } else { "s" };
-            lines.push(format!("config {}: {count} server{plural}{findings}", path.display()));
+            let servers = plural(setup.config.servers.len(), "server");
+            lines.push(format!("config {}: {servers}{findings}", path.display()));
         }
         None => {
             lines.push("no config file was found, so a built-in demo server runs; looked for".to_owned());

@@ -11,7 +11,7 @@ use super::rows::{ServerRow, is_up, why};
 use super::serve::of;
 use super::status::Status;
 use crate::base::limits::{ADD_WAIT, CONFIG_APPLY_PATIENCE, ENTRY_BYTES_MAX};
-use crate::base::text::span;
+use crate::base::text::{plural, span};
 use crate::config::diff::{Decision, diff};
 use crate::config::edit::{self, Existing, Refusal};
 use crate::config::is_name;
@@ -168,7 +168,7 @@ fn ended(taken: Taken, outcome: Outcome) -> Outcome {
 fn state(row: &ServerRow, waited: Duration) -> String {
     let mut facts: Vec<String> = row.life.iter().map(|life| format!("life {life}")).collect();
     if is_up(&row.state) {
-        facts.push(format!("{} tool{}", row.tools, if row.tools == 1 { "" } else { "s" }));
+        facts.push(plural(row.tools as usize, "tool"));
     }
     let facts = if facts.is_empty() { String::new() } else { format!(" ({})", facts.join(", ")) };
     if matches!(row.state.as_str(), "queued" | "connecting" | "stopping") {

@@ -7,6 +7,7 @@ use super::json::{self, Node, Value};
 use super::template::Template;
 use super::{Config, ServerConfig};
 use crate::base::finding::{Finding, Severity};
+use crate::base::text::plural;
 use std::fmt::Write;
 use std::ops::Range;
 
@@ -42,10 +43,6 @@ pub fn summary(config: &Config, findings: &[Finding]) -> String {
         line.push_str("; the file cannot be used");
     }
     line
-}
-
-fn plural(count: usize, noun: &str) -> String {
-    format!("{count} {noun}{}", if count == 1 { "" } else { "s" })
 }
 
 fn describe(out: &mut String, finding: &Finding, source: &Source) {

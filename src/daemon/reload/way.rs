@@ -4,6 +4,7 @@
 //! Of what is missing the nearest directory that exists is watched. It knows no config; who hears that something
 //! stirred looks for himself.
 
+use crate::base::limits::CONFIG_LINKS_MAX;
 use crate::sys::inotify::{Change, Directories};
 use nix::errno::Errno;
 use std::collections::{BTreeSet, VecDeque};
@@ -11,9 +12,6 @@ use std::ffi::OsString;
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd};
 use std::path::{Component, Path, PathBuf};
-
-/// Symbolic links that are followed to a file; as the kernel does, and what leads further is watched no further.
-const LINKS_MAX: usize = 40;
 
 /// The ways to some files as they are now. A link that leads elsewhere makes another way: then it is made anew.
 #[derive(Debug)]
@@ -52,7 +50,7 @@ impl Ways {
                 continue;
             }
             let there = here.join(&name);
-            let target = std::fs::read_link(&there).ok().filter(|_| links < LINKS_MAX);
+            let target = std::fs::read_link(&there).ok().filter(|_| links < CONFIG_LINKS_MAX);
             if let Some(target) = target {
                 links += 1;
                 self.watch(&here, &name)?;
